@@ -1,0 +1,232 @@
+/* Files that are whole or not there, and folders. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "mirror/base/base.h"
+
+/* ---- reading ---- */
+
+static bool read_all(int fd, const char *path, struct uvm_buf *buf, struct uvm_error *err)
+{
+    char block[16384];
+    for (;;) {
+        ssize_t n = read(fd, block, sizeof block);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return uvm_fail_errno(err, UVM_FAILED, "%s", path);
+        if (n == 0)
+            return true;
+        if (!uvm_buf_add(buf, block, (size_t)n, err))
+            return uvm_prefix(err, "%s", path);
+    }
+}
+
+bool uvm_file_read(const char *path, size_t max, struct uvm_buf *ret_buf, struct uvm_error *err)
+{
+    /* O_NONBLOCK: opening a FIFO must not wait for a writer. */
+    uvm_auto_fd fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "%s", path);
+    if (!S_ISREG(st.st_mode)) {
+        errno = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
+        return uvm_fail_errno(err, UVM_FAILED, "%s", path);
+    }
+    uvm_auto_buf buf = {.max = max};
+    if (!uvm_buf_add(&buf, "", 0, err) || !read_all(fd, path, &buf, err))
+        return false;
+    uvm_buf_move(ret_buf, &buf);
+    return true;
+}
+
+bool uvm_write_all(int fd, const void *data, size_t len, struct uvm_error *err)
+{
+    const char *p = data;
+    while (len > 0) {
+        ssize_t n = write(fd, p, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return uvm_fail_errno(err, UVM_FAILED, "write");
+        p += n;
+        len -= (size_t)n;
+    }
+    return true;
+}
+
+/* ---- folders ---- */
+
+static bool make_dir(const char *path, mode_t mode, struct uvm_error *err)
+{
+    struct stat st;
+    if (mkdir(path, mode) == 0 || (errno == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode)))
+        return true;
+    return uvm_fail_errno(err, UVM_FAILED, "cannot make folder %s", path);
+}
+
+bool uvm_make_dirs(const char *path, mode_t mode, struct uvm_error *err)
+{
+    uvm_auto_free char *part = uvm_strdup(path);
+    for (char *p = part + 1; *part && *p; p++) {
+        if (*p != '/' || p[-1] == '/')
+            continue;
+        *p = 0;
+        if (!make_dir(part, mode, err))
+            return false;
+        *p = '/';
+    }
+    return make_dir(path, mode, err);
+}
+
+static bool remove_entries(int dir_fd, struct uvm_error *err);
+
+static bool remove_entry(int dir_fd, const char *name, struct uvm_error *err)
+{
+    if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT)
+        return true;
+    if (errno != EISDIR && errno != EPERM)
+        return uvm_fail_errno(err, UVM_FAILED, "%s", name);
+    uvm_auto_fd fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "%s", name);
+    if (!remove_entries(fd, err))
+        return uvm_prefix(err, "%s", name);
+    if (unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+        return uvm_fail_errno(err, UVM_FAILED, "%s", name);
+    return true;
+}
+
+static void close_dir(DIR **dir)
+{
+    if (*dir)
+        closedir(*dir);
+}
+
+static bool remove_entries(int dir_fd, struct uvm_error *err)
+{
+    uvm_auto_fd fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    __attribute__((cleanup(close_dir))) DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir)
+        return uvm_fail_errno(err, UVM_FAILED, "cannot read folder");
+    uvm_steal_fd(&fd); /* the DIR owns it now */
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        if (!remove_entry(dir_fd, entry->d_name, err))
+            return false;
+    }
+    return true;
+}
+
+bool uvm_remove_tree(const char *path, struct uvm_error *err)
+{
+    if (!remove_entry(AT_FDCWD, path, err))
+        return uvm_prefix(err, "cannot remove");
+    return true;
+}
+
+char *uvm_dirname(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        return uvm_strdup(".");
+    while (slash > path && slash[-1] == '/')
+        slash--;
+    return slash == path ? uvm_strdup("/") : uvm_strndup(path, (size_t)(slash - path));
+}
+
+bool uvm_sync_dir_of(const char *path, struct uvm_error *err)
+{
+    uvm_auto_free char *dir = uvm_dirname(path);
+    uvm_auto_fd fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    /* Some file systems (FUSE) cannot sync a folder; there is nothing more to do about it then. */
+    if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL && errno != ENOSYS))
+        return uvm_fail_errno(err, UVM_FAILED, "cannot sync folder %s", dir);
+    return true;
+}
+
+bool uvm_free_space(const char *path, uint64_t *ret_bytes, struct uvm_error *err)
+{
+    struct statvfs st;
+    if (statvfs(path, &st) < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "%s", path);
+    *ret_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+    return true;
+}
+
+/* ---- files that are whole or not there ---- */
+
+bool uvm_outfile_open(struct uvm_outfile *file, const char *path, mode_t mode, struct uvm_error *err)
+{
+    uvm_auto_free char *dir = uvm_dirname(path);
+    const char *slash = strrchr(path, '/');
+    uvm_auto_free char *tmp =
+        uvm_format("%s/.%s.XXXXXX", strcmp(dir, "/") == 0 ? "" : dir, slash ? slash + 1 : path);
+    uvm_auto_fd fd = mkostemp(tmp, O_CLOEXEC);
+    if (fd < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "cannot write in folder %s", dir);
+    *file = (struct uvm_outfile){uvm_steal_fd(&fd), uvm_strdup(path), UVM_STEAL(tmp)};
+    /* FAT has no modes, and says so. */
+    if (fchmod(file->fd, mode) < 0 && errno != EPERM && errno != ENOTSUP) {
+        uvm_fail_errno(err, UVM_FAILED, "%s", path);
+        uvm_outfile_clear(file);
+        return false;
+    }
+    return true;
+}
+
+bool uvm_outfile_commit(struct uvm_outfile *file, struct uvm_error *err)
+{
+    if (fsync(file->fd) < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "%s", file->path);
+    int fd = uvm_steal_fd(&file->fd);
+    if (close(fd) < 0 || rename(file->tmp_path, file->path) < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "%s", file->path);
+    free(UVM_STEAL(file->tmp_path));
+    return uvm_sync_dir_of(file->path, err);
+}
+
+void uvm_outfile_clear(struct uvm_outfile *file)
+{
+    uvm_close_ptr(&file->fd);
+    if (file->tmp_path)
+        unlink(file->tmp_path);
+    free(file->tmp_path);
+    free(file->path);
+    *file = UVM_OUTFILE_INIT;
+}
+
+bool uvm_file_replace(const char *path, mode_t mode, const void *data, size_t len,
+                      struct uvm_error *err)
+{
+    uvm_auto_outfile file = UVM_OUTFILE_INIT;
+    if (!uvm_outfile_open(&file, path, mode, err))
+        return false;
+    if (!uvm_write_all(file.fd, data, len, err))
+        return uvm_prefix(err, "%s", path);
+    return uvm_outfile_commit(&file, err);
+}
+
+/* ---- locks ---- */
+
+bool uvm_lock_file(const char *path, int *ret_fd, struct uvm_error *err)
+{
+    uvm_auto_fd fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0660);
+    if (fd < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "cannot open lock %s", path);
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno == EWOULDBLOCK)
+            return uvm_fail(err, UVM_BUSY, "another uvmirror is running (lock %s)", path);
+        return uvm_fail_errno(err, UVM_FAILED, "cannot lock %s", path);
+    }
+    *ret_fd = uvm_steal_fd(&fd);
+    return true;
+}

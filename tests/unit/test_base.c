@@ -1,0 +1,253 @@
+/* mirror/base: errors, text, buffers, digests, files. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "mirror/base/base.h"
+
+static char *scratch;
+
+static int make_scratch(void **state)
+{
+    (void)state;
+    scratch = uvm_strdup("/tmp/uvmirror-test-XXXXXX");
+    return mkdtemp(scratch) ? 0 : -1;
+}
+
+static int remove_scratch(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    bool ok = uvm_remove_tree(scratch, &err);
+    free(scratch);
+    return ok ? 0 : -1;
+}
+
+static char *in_scratch(const char *name)
+{
+    return uvm_format("%s/%s", scratch, name);
+}
+
+static void test_error_keeps_code_and_prefixes(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    assert_false(uvm_fail(&err, UVM_CONTENT, "bad %s", "thing"));
+    assert_false(uvm_prefix(&err, "import %d", 7));
+    assert_int_equal(err.code, UVM_CONTENT);
+    assert_string_equal(err.message, "import 7: bad thing");
+}
+
+static void test_error_of_a_full_disk_is_space(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    errno = ENOSPC;
+    assert_false(uvm_fail_errno(&err, UVM_FAILED, "x"));
+    assert_int_equal(err.code, UVM_SPACE);
+    assert_int_equal(err.sys_errno, ENOSPC);
+    errno = EACCES;
+    assert_false(uvm_fail_errno(&err, UVM_FAILED, "x"));
+    assert_int_equal(err.code, UVM_FAILED);
+}
+
+static void test_utf8(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool valid;
+    } table[] = {
+        {"plain", true},       {"gr\xc3\xbc\xc3\x9f", true}, {"\xe2\x82\xac", true},
+        {"\xf0\x9f\x98\x80", true}, {"\xc0\x80", false},     {"\xe0\x80\x80", false},
+        {"\xed\xa0\x80", false},    {"\xf4\x90\x80\x80", false}, {"\xf8\x88\x80\x80\x80", false},
+        {"cut \xe2\x82", false},    {"\x80", false},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        assert_int_equal(uvm_utf8_valid(table[i].text, strlen(table[i].text)), table[i].valid);
+    assert_false(uvm_utf8_valid("a\0b", 3));
+}
+
+static void test_printable_hides_escapes(void **state)
+{
+    (void)state;
+    uvm_auto_free char *safe = uvm_printable("a\x1b[31mb\nc\xc2\x9b" "d\xff" "e\xe2\x80\xae" "f");
+    assert_string_equal(safe, "a?[31mb?c?d?e?f");
+    uvm_auto_free char *null = uvm_printable(NULL);
+    assert_string_equal(null, "");
+}
+
+static void test_sizes_and_times(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t bytes;
+        const char *text;
+    } table[] = {{0, "0 B"},
+                 {999, "999 B"},
+                 {1000, "1.00 kB"},
+                 {999499, "999 kB"},
+                 {999500, "1.00 MB"},
+                 {12345678, "12.3 MB"},
+                 {UINT64_MAX, "18.4 EB"}};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        uvm_auto_free char *text = uvm_size_text(table[i].bytes);
+        assert_string_equal(text, table[i].text);
+    }
+    uvm_auto_free char *time = uvm_time_text(1728034200);
+    assert_string_equal(time, "2024-10-04T09:30:00Z");
+}
+
+static void test_buffer_holds_its_limit(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_buf buf = {.max = 4};
+    assert_true(uvm_buf_add(&buf, "abc", 3, &err));
+    assert_false(uvm_buf_add(&buf, "de", 2, &err));
+    assert_int_equal(err.code, UVM_SPACE);
+    assert_string_equal(buf.data, "abc");
+    assert_true(uvm_buf_add(&buf, "d", 1, &err));
+    assert_string_equal(buf.data, "abcd");
+}
+
+/* FIPS 180-2, appendix B.1 and C.1 */
+static void test_digests(void **state)
+{
+    (void)state;
+    char hex[UVM_DIGEST_HEX_MAX];
+    uvm_digest_bytes(UVM_SHA256, "abc", 3, hex);
+    assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_true(uvm_digest_valid(UVM_SHA256, hex));
+    assert_false(uvm_digest_valid(UVM_SHA512, hex));
+    hex[0] = 'B';
+    assert_false(uvm_digest_valid(UVM_SHA256, hex));
+    uvm_digest_bytes(UVM_SHA512, "abc", 3, hex);
+    assert_memory_equal(hex, "ddaf35a193617abacc417349ae204131", 32);
+    assert_true(uvm_digest_valid(UVM_SHA512, hex));
+}
+
+static void test_outfile_is_whole_or_not_there(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_free char *path = in_scratch("out");
+    {
+        uvm_auto_outfile file = UVM_OUTFILE_INIT;
+        assert_true(uvm_outfile_open(&file, path, 0640, &err));
+        assert_true(uvm_write_all(file.fd, "half", 4, &err));
+        assert_int_equal(access(path, F_OK), -1);
+    }
+    assert_int_equal(rmdir(scratch), 0); /* nothing was left in it */
+    assert_int_equal(mkdir(scratch, 0700), 0);
+    assert_true(uvm_file_replace(path, 0640, "whole", 5, &err));
+    assert_true(uvm_file_replace(path, 0640, "again", 5, &err));
+    uvm_auto_buf buf = {0};
+    assert_true(uvm_file_read(path, 5, &buf, &err));
+    assert_string_equal(buf.data, "again");
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0640);
+}
+
+static void test_file_read_refuses(void **state)
+{
+    (void)state;
+    uvm_auto_free char *path = in_scratch("f"), *fifo = in_scratch("fifo");
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_buf buf = {0};
+    assert_true(uvm_file_replace(path, 0600, "12345", 5, &err));
+    assert_false(uvm_file_read(path, 4, &buf, &err));
+    assert_int_equal(err.code, UVM_SPACE);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    assert_false(uvm_file_read(fifo, 4, &buf, &err)); /* and does not hang */
+    assert_false(uvm_file_read(scratch, 4, &buf, &err));
+    assert_null(buf.data);
+}
+
+static void test_remove_tree_stays_inside(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_free char *deep = in_scratch("t/a//b/c"), *tree = in_scratch("t"),
+                       *keep = in_scratch("keep"), *link = in_scratch("t/a/link");
+    assert_true(uvm_make_dirs(deep, 0755, &err));
+    assert_true(uvm_make_dirs(deep, 0755, &err));
+    assert_true(uvm_file_replace(keep, 0600, "x", 1, &err));
+    assert_int_equal(symlink(scratch, link), 0);
+    assert_true(uvm_remove_tree(tree, &err));
+    assert_int_equal(access(tree, F_OK), -1);
+    assert_int_equal(access(keep, F_OK), 0);
+    assert_true(uvm_remove_tree(tree, &err)); /* absence is success */
+}
+
+static void test_dirname(void **state)
+{
+    (void)state;
+    static const char *const table[][2] = {
+        {"a/b", "a"}, {"b", "."}, {"/b", "/"}, {"/a/b/c", "/a/b"}, {"//b", "/"}, {"a//b", "a"}};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        uvm_auto_free char *dir = uvm_dirname(table[i][0]);
+        assert_string_equal(dir, table[i][1]);
+    }
+}
+
+static void test_lock_is_exclusive_between_processes(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_free char *path = in_scratch("lock");
+    uvm_auto_fd fd = -1;
+    assert_true(uvm_lock_file(path, &fd, &err));
+    pid_t child = fork();
+    if (child == 0) {
+        struct uvm_error e = UVM_ERROR_INIT;
+        int other = -1;
+        _exit(uvm_lock_file(path, &other, &e) ? 1 : e.code == UVM_BUSY ? 0 : 2);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+static void test_stop_ends_a_run(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    volatile sig_atomic_t stop = 0;
+    struct uvm_observer o = {.stop = &stop};
+    assert_true(uvm_go_on(&o, &err));
+    assert_true(uvm_go_on(NULL, &err));
+    stop = 1;
+    assert_false(uvm_go_on(&o, &err));
+    assert_int_equal(err.code, UVM_INTERRUPTED);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_error_keeps_code_and_prefixes),
+        cmocka_unit_test(test_error_of_a_full_disk_is_space),
+        cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_printable_hides_escapes),
+        cmocka_unit_test(test_sizes_and_times),
+        cmocka_unit_test(test_buffer_holds_its_limit),
+        cmocka_unit_test(test_digests),
+        cmocka_unit_test_setup_teardown(test_outfile_is_whole_or_not_there, make_scratch,
+                                        remove_scratch),
+        cmocka_unit_test_setup_teardown(test_file_read_refuses, make_scratch, remove_scratch),
+        cmocka_unit_test_setup_teardown(test_remove_tree_stays_inside, make_scratch, remove_scratch),
+        cmocka_unit_test(test_dirname),
+        cmocka_unit_test_setup_teardown(test_lock_is_exclusive_between_processes, make_scratch,
+                                        remove_scratch),
+        cmocka_unit_test(test_stop_ends_a_run),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,314 @@
+/* mirror/base/openpgp.c and cleartext.c, with real GnuPG. */
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "mirror/base/base.h"
+
+static char *dir;
+static char *site_home, *other_home;
+static char site[UVM_FINGERPRINT_MAX], other[UVM_FINGERPRINT_MAX];
+static struct uvm_strings site_ring;
+static const char text[] = "{\"a\": 1}\n- a dash\nlast\n";
+
+static void must(bool ok, struct uvm_error *err)
+{
+    if (!ok)
+        fail_msg("%s", err->message);
+}
+
+static char *export_key(const char *home, const char *fingerprint, const char *name)
+{
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_buf key = {0};
+    char *path = uvm_format("%s/%s", dir, name);
+    must(uvm_key_export(home, fingerprint, &key, &err), &err);
+    must(uvm_file_replace(path, 0644, key.data, key.len, &err), &err);
+    return path;
+}
+
+static int make_keys(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    dir = uvm_strdup("/tmp/uvmirror-test-XXXXXX");
+    if (!mkdtemp(dir))
+        return -1;
+    site_home = uvm_format("%s/site", dir);
+    other_home = uvm_format("%s/other", dir);
+    must(uvm_key_generate(site_home, "Site <site@example.org>", 0, site, &err), &err);
+    must(uvm_key_generate(other_home, "Other", 3600, other, &err), &err);
+    uvm_auto_free char *ring = export_key(site_home, site, "site.gpg");
+    uvm_strings_add(&site_ring, ring);
+    return 0;
+}
+
+static int remove_keys(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    must(uvm_remove_tree(dir, &err), &err);
+    uvm_strings_clear(&site_ring);
+    free(site_home);
+    free(other_home);
+    free(dir);
+    return 0;
+}
+
+static struct uvm_verifier *site_verifier(void)
+{
+    uvm_auto_error err = UVM_ERROR_INIT;
+    struct uvm_verifier *v = NULL;
+    must(uvm_verifier_new(&site_ring, &v, &err), &err);
+    return v;
+}
+
+static void sign_with(const char *home, bool clear, struct uvm_buf *out)
+{
+    uvm_auto_error err = UVM_ERROR_INIT;
+    UVM_AUTO(uvm_signer_free) struct uvm_signer *s = NULL;
+    must(uvm_signer_new(home, NULL, &s, &err), &err);
+    must(clear ? uvm_signer_clearsigned(s, text, sizeof text - 1, out, &err)
+               : uvm_signer_detached(s, text, sizeof text - 1, out, &err), &err);
+}
+
+static void test_detached_round_trip(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_buf sig = {0};
+    sign_with(site_home, false, &sig);
+    UVM_AUTO(uvm_verifier_free) struct uvm_verifier *v = site_verifier();
+    uvm_auto_signature who = {0};
+    must(uvm_verifier_detached(v, text, sizeof text - 1, sig.data, sig.len, &who, &err), &err);
+    assert_string_equal(who.fingerprint, site);
+    assert_string_equal(who.user_id, "Site <site@example.org>");
+    assert_true(who.made > 1700000000);
+}
+
+static void refused(struct uvm_verifier *v, const void *data, size_t len, const struct uvm_buf *sig,
+                    const char *because)
+{
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_signature who = {0};
+    assert_false(uvm_verifier_detached(v, data, len, sig->data, sig->len, &who, &err));
+    assert_int_equal(err.code, UVM_TRUST);
+    if (!strstr(err.message, because))
+        fail_msg("'%s' does not say '%s'", err.message, because);
+}
+
+static void test_detached_refuses(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_buf good = {0}, bad = {0}, both = {0}, none = {0};
+    UVM_AUTO(uvm_verifier_free) struct uvm_verifier *v = site_verifier();
+    sign_with(site_home, false, &good);
+    sign_with(other_home, false, &bad);
+    refused(v, "other", 5, &good, "content was changed");
+    refused(v, text, sizeof text - 1, &bad, "not a trusted key");
+    refused(v, text, sizeof text - 1, &none, "not signed");
+    must(uvm_buf_add(&none, "hello", 5, &err), &err);
+    refused(v, text, sizeof text - 1, &none, "not signed");
+    must(uvm_buf_add(&both, good.data, good.len, &err), &err);
+    must(uvm_buf_add(&both, bad.data, bad.len, &err), &err);
+    uvm_auto_signature who = {0};
+    /* GnuPG reads the first armor only; whatever it makes of it, the second never counts as good. */
+    if (uvm_verifier_detached(v, text, sizeof text - 1, both.data, both.len, &who, &err))
+        assert_string_equal(who.fingerprint, site);
+}
+
+static void test_clearsigned_round_trip(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_buf signed_text = {0}, plain = {0};
+    sign_with(site_home, true, &signed_text);
+    UVM_AUTO(uvm_verifier_free) struct uvm_verifier *v = site_verifier();
+    uvm_auto_signature who = {0};
+    must(uvm_verifier_clearsigned(v, signed_text.data, signed_text.len, &plain, &who, &err), &err);
+    assert_string_equal(plain.data, text);
+    assert_string_equal(who.fingerprint, site);
+}
+
+/* Puts `extra` into a good clear-signed text at `mark` (NULL: at its end); it must be refused. */
+static void refused_with(struct uvm_verifier *v, const struct uvm_buf *good, const char *mark,
+                         const char *extra)
+{
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_signature who = {0};
+    uvm_auto_buf plain = {0};
+    const char *at = mark ? strstr(good->data, mark) : good->data + good->len;
+    assert_non_null(at);
+    uvm_auto_free char *bad =
+        uvm_format("%.*s%s%s", (int)(at - good->data), good->data, extra, at);
+    assert_false(uvm_verifier_clearsigned(v, bad, strlen(bad), &plain, &who, &err));
+    assert_int_equal(err.code, UVM_TRUST);
+    assert_null(plain.data);
+}
+
+static void test_clearsigned_refuses(void **state)
+{
+    (void)state;
+    uvm_auto_buf good = {0}, bad = {0}, plain = {0};
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_signature who = {0};
+    sign_with(site_home, true, &good);
+    sign_with(other_home, true, &bad);
+    UVM_AUTO(uvm_verifier_free) struct uvm_verifier *v = site_verifier();
+    refused_with(v, &good, "-----BEGIN PGP SIGNED", "before\n");
+    refused_with(v, &good, "-----BEGIN PGP SIGNED", "\n");
+    refused_with(v, &good, NULL, "after");
+    refused_with(v, &good, NULL, good.data); /* two messages */
+    refused_with(v, &good, "last", "changed ");
+    refused_with(v, &good, "last", "-----BEGIN PGP SIGNED MESSAGE-----\n");
+    refused_with(v, &good, "Hash:", "NotDashEscaped: yes\n");
+    refused_with(v, &good, "Hash:", "Comment: hi\n");
+    refused_with(v, &good, "-----END PGP", "-----BEGIN PGP SIGNATURE-----\n");
+    for (size_t cut = 0; cut < good.len - 1; cut += 7)
+        assert_false(uvm_verifier_clearsigned(v, good.data, cut, &plain, &who, &err));
+    assert_false(uvm_verifier_clearsigned(v, bad.data, bad.len, &plain, &who, &err));
+    assert_non_null(strstr(err.message, "not a trusted key"));
+    assert_false(uvm_verifier_clearsigned(v, text, sizeof text - 1, &plain, &who, &err));
+    assert_string_equal(err.message, "is not signed");
+    uvm_auto_buf spaces = {0};
+    must(uvm_buf_add(&spaces, good.data, good.len, &err), &err);
+    must(uvm_buf_add(&spaces, "\r\n  \n", 5, &err), &err);
+    must(uvm_verifier_clearsigned(v, spaces.data, spaces.len, &plain, &who, &err), &err);
+}
+
+/* `gpg` in a home folder of the test, for what the library does not do itself. */
+static void gpg(const char *home, const char *args)
+{
+    uvm_auto_free char *command =
+        uvm_format("gpg --homedir %s --batch --quiet --yes %s >%s/gpg.log 2>&1", home, args, dir);
+    if (system(command) != 0)
+        fail_msg("%s", command);
+}
+
+static void read_scratch(const char *name, struct uvm_buf *buf)
+{
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_free char *path = uvm_format("%s/%s", dir, name);
+    must(uvm_file_read(path, 1 << 20, buf, &err), &err);
+}
+
+/* Each of these keys or signatures is genuine; none may count. */
+static void test_old_keys_and_weak_hashes(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_free char *message = uvm_format("%s/message", dir);
+    must(uvm_file_replace(message, 0644, text, sizeof text - 1, &err), &err);
+    uvm_auto_free char *home = uvm_format("%s/rsa", dir);
+    must(uvm_make_dirs(home, 0700, &err), &err);
+
+    uvm_auto_free char *make = uvm_format(
+        "--passphrase '' --faked-system-time 20200101T000000 --quick-gen-key old rsa2048 sign 1y");
+    gpg(home, make);
+    uvm_auto_free char *sign_old = uvm_format(
+        "--faked-system-time 20200102T000000 -u old -o %s/old.sig --detach-sign %s", dir, message);
+    gpg(home, sign_old);
+    gpg(home, "--passphrase '' --faked-system-time 20200101T000000 --quick-gen-key new rsa2048 sign "
+              "never");
+    uvm_auto_free char *sign_weak = uvm_format(
+        "--digest-algo SHA1 -u new -o %s/weak.sig --detach-sign %s", dir, message);
+    gpg(home, sign_weak);
+    uvm_auto_free char *sign_short = uvm_format("--default-sig-expire 30d --faked-system-time "
+                                                "20200102T000000 -u new -o %s/short.sig --detach-sign %s",
+                                                dir, message);
+    gpg(home, sign_short);
+    uvm_auto_free char *export_all = uvm_format("-o %s/rsa.gpg --export", dir);
+    gpg(home, export_all);
+
+    uvm_auto_strings ring = {0};
+    uvm_auto_free char *ring_path = uvm_format("%s/rsa.gpg", dir);
+    uvm_strings_add(&ring, ring_path);
+    UVM_AUTO(uvm_verifier_free) struct uvm_verifier *v = NULL;
+    must(uvm_verifier_new(&ring, &v, &err), &err);
+    uvm_auto_buf old = {0}, weak = {0}, expiring = {0};
+    read_scratch("old.sig", &old);
+    read_scratch("weak.sig", &weak);
+    read_scratch("short.sig", &expiring);
+    refused(v, text, sizeof text - 1, &old, "expired");
+    refused(v, text, sizeof text - 1, &weak, "too weak");
+    refused(v, text, sizeof text - 1, &expiring, "signature by");
+    uvm_auto_free char *stop = uvm_format("gpgconf --homedir %s --kill gpg-agent", home);
+    assert_int_equal(system(stop), 0);
+}
+
+static void test_keyrings(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_strings rings = {0};
+    struct uvm_verifier *v = NULL;
+    assert_false(uvm_verifier_new(&rings, &v, &err));
+    uvm_strings_add(&rings, "/nonexistent.gpg");
+    assert_false(uvm_verifier_new(&rings, &v, &err));
+    assert_int_equal(err.code, UVM_TRUST);
+    uvm_strings_clear(&rings);
+    uvm_auto_free char *junk = uvm_format("%s/junk.gpg", dir);
+    must(uvm_file_replace(junk, 0644, "junk", 4, &err), &err);
+    uvm_strings_add(&rings, junk);
+    assert_false(uvm_verifier_new(&rings, &v, &err));
+    assert_int_equal(err.code, UVM_TRUST);
+
+    uvm_auto_buf bytes = {0};
+    uvm_auto_keys keys = {0};
+    must(uvm_file_read(site_ring.items[0], UVM_KEYRING_MAX, &bytes, &err), &err);
+    must(uvm_keys_read(bytes.data, bytes.len, &keys, &err), &err);
+    assert_int_equal(keys.count, 1);
+    assert_string_equal(keys.items[0].fingerprint, site);
+    assert_int_equal(keys.items[0].expires, 0);
+}
+
+static void test_signers(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    struct uvm_signer *s = NULL;
+    uvm_auto_free char *empty = uvm_format("%s/no-such-home", dir);
+    assert_false(uvm_signer_new(empty, NULL, &s, &err));
+    assert_non_null(strstr(err.message, "key generate"));
+    assert_false(uvm_signer_new(site_home, "nobody@example.org", &s, &err));
+    char second[UVM_FINGERPRINT_MAX];
+    must(uvm_key_generate(other_home, "Second", 3600, second, &err), &err);
+    assert_false(uvm_signer_new(other_home, NULL, &s, &err));
+    assert_non_null(strstr(err.message, "--sign-key"));
+    must(uvm_signer_new(other_home, second, &s, &err), &err);
+    assert_string_equal(uvm_signer_fingerprint(s), second);
+    uvm_signer_free(s);
+    uvm_auto_keys keys = {0};
+    must(uvm_keys_secret(other_home, &keys, &err), &err);
+    assert_int_equal(keys.count, 2);
+    assert_true(keys.items[0].has_secret && keys.items[0].expires > 0);
+}
+
+/* The user's own GnuPG settings play no part. */
+static void test_hostile_gnupghome(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_buf sig = {0};
+    sign_with(other_home, false, &sig);
+    setenv("GNUPGHOME", other_home, 1);
+    UVM_AUTO(uvm_verifier_free) struct uvm_verifier *v = site_verifier();
+    refused(v, text, sizeof text - 1, &sig, "not a trusted key");
+    unsetenv("GNUPGHOME");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_detached_round_trip), cmocka_unit_test(test_detached_refuses),
+        cmocka_unit_test(test_clearsigned_round_trip), cmocka_unit_test(test_clearsigned_refuses),
+        cmocka_unit_test(test_old_keys_and_weak_hashes), cmocka_unit_test(test_keyrings),
+        cmocka_unit_test(test_hostile_gnupghome), cmocka_unit_test(test_signers),
+    };
+    return cmocka_run_group_tests(tests, make_keys, remove_keys);
+}
