@@ -29,21 +29,21 @@
 #include <sys/types.h>
 #include <time.h>
 
-/* ---- errors ------------------------------------------------------------------------------------ */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 /* What went wrong, as far as the one who must react can tell. The values are the documented exit
  * codes of the program. */
 enum uvm_code {
     UVM_OK = 0,
-    UVM_FAILED = 1,        /* any other failure */
-    UVM_USAGE = 2,         /* the command line is wrong */
-    UVM_SOURCE = 3,        /* network or source: not there, not reachable, not answering as agreed */
-    UVM_TRUST = 4,         /* signature or trust refused */
-    UVM_CONTENT = 5,       /* content refused: damaged, hostile, or not what was signed */
-    UVM_SPACE = 6,         /* no space left, or over a limit */
-    UVM_LIBVIRT = 7,       /* libvirt or its pool */
-    UVM_BUSY = 8,          /* another uvmirror is running */
-    UVM_PARTIAL = 9,       /* some images failed, the rest is in place */
+    UVM_FAILED = 1,  /* any other failure */
+    UVM_USAGE = 2,   /* the command line is wrong */
+    UVM_SOURCE = 3,  /* network or source: not there, not reachable, not answering as agreed */
+    UVM_TRUST = 4,   /* signature or trust refused */
+    UVM_CONTENT = 5, /* content refused: damaged, hostile, or not what was signed */
+    UVM_SPACE = 6,   /* no space left, or over a limit */
+    UVM_LIBVIRT = 7, /* libvirt or its pool */
+    UVM_BUSY = 8,    /* another uvmirror is running */
+    UVM_PARTIAL = 9, /* some images failed, the rest is in place */
     UVM_INTERRUPTED = 130, /* the user stopped it */
 };
 
@@ -73,11 +73,11 @@ bool uvm_prefix(struct uvm_error *err, const char *format, ...)
 
 #define uvm_auto_error __attribute__((cleanup(uvm_error_clear))) struct uvm_error
 
-/* ---- memory and strings ------------------------------------------------------------------------- */
+/* ---- memory and strings ---------------------------------------------------------------------- */
 
-void *uvm_alloc(size_t size);                               /* zeroed */
+void *uvm_alloc(size_t size);                                /* zeroed */
 void *uvm_grow(void *array, size_t count, size_t item_size); /* realloc, checked for overflow */
-char *uvm_strdup(const char *s);                            /* NULL stays NULL */
+char *uvm_strdup(const char *s);                             /* NULL stays NULL */
 char *uvm_strndup(const char *s, size_t len);
 char *uvm_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 char *uvm_vformat(const char *format, va_list args) __attribute__((format(printf, 1, 0)));
@@ -128,13 +128,20 @@ bool uvm_utf8_valid(const char *s, size_t len);
  * outside goes through this before it reaches a terminal. */
 char *uvm_printable(const char *s);
 
+/* Base64 with '+', '/' and padding, of a string of at most UVM_BASE64_MAX bytes; the caller frees it. */
+#define UVM_BASE64_MAX ((size_t)64 << 10)
+char *uvm_base64(const char *s);
+/* The reverse, closed by a zero; NULL when it is no base64. What decodes need not encode again to the
+ * same: bits that do not count may be set. */
+char *uvm_base64_decode(const char *coded);
+
 /* "1.4 GB", "312 kB", "17 B": decimal units, three digits. */
 char *uvm_size_text(uint64_t bytes);
 
 /* "2024-10-04T09:30:00Z" */
 char *uvm_time_text(time_t t);
 
-/* ---- buffers ------------------------------------------------------------------------------------ */
+/* ---- buffers --------------------------------------------------------------------------------- */
 
 /* Bytes that grow up to a limit which the owner states. A zero byte that does not count always
  * follows `data`, once anything was added. */
@@ -153,7 +160,7 @@ void uvm_buf_clear(struct uvm_buf *buf);
 void uvm_buf_move(struct uvm_buf *to, struct uvm_buf *from);
 #define uvm_auto_buf __attribute__((cleanup(uvm_buf_clear))) struct uvm_buf
 
-/* ---- readers of bytes --------------------------------------------------------------------------- */
+/* ---- readers of bytes ------------------------------------------------------------------------ */
 
 /* Something that yields bytes front to back, once. `read` sets *ret_data to the next block, which the
  * reader owns and which is valid until the next call; *ret_len 0 is the end. A reader that checks
@@ -164,7 +171,7 @@ struct uvm_reader {
     void *opaque;
 };
 
-/* ---- files -------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 /* Reads a whole regular file (symbolic links are followed; FIFOs and devices are refused) of at most
  * `max` bytes. UVM_SPACE when it is larger, UVM_FAILED with sys_errno set else. */
@@ -195,7 +202,8 @@ struct uvm_outfile {
     char *tmp_path; /* where it stands now; NULL after commit */
 };
 #define UVM_OUTFILE_INIT ((struct uvm_outfile){-1, NULL, NULL})
-bool uvm_outfile_open(struct uvm_outfile *file, const char *path, mode_t mode, struct uvm_error *err);
+bool uvm_outfile_open(struct uvm_outfile *file, const char *path, mode_t mode,
+                      struct uvm_error *err);
 bool uvm_outfile_commit(struct uvm_outfile *file, struct uvm_error *err);
 void uvm_outfile_clear(struct uvm_outfile *file);
 #define uvm_auto_outfile __attribute__((cleanup(uvm_outfile_clear))) struct uvm_outfile
@@ -208,7 +216,7 @@ bool uvm_file_replace(const char *path, mode_t mode, const void *data, size_t le
  * process holds it. Closing the descriptor lets go of it; so does the end of the process. */
 bool uvm_lock_file(const char *path, int *ret_fd, struct uvm_error *err);
 
-/* ---- digests ------------------------------------------------------------------------------------ */
+/* ---- digests --------------------------------------------------------------------------------- */
 
 enum uvm_digest_type { UVM_SHA256, UVM_SHA512 };
 #define UVM_DIGEST_HEX_MAX 129 /* with the closing zero */
@@ -227,7 +235,7 @@ void uvm_digest_bytes(enum uvm_digest_type type, const void *data, size_t len,
 /* True for exactly 64 (SHA-256) or 128 (SHA-512) lower-case hexadecimal digits. */
 bool uvm_digest_valid(enum uvm_digest_type type, const char *hex);
 
-/* ---- OpenPGP ------------------------------------------------------------------------------------ */
+/* ---- OpenPGP --------------------------------------------------------------------------------- */
 
 /* Every verification runs GnuPG in a private home folder that holds exactly the keys given, and that
  * is gone afterwards; the user's ~/.gnupg and GNUPGHOME play no part, and no agent is left running. */
@@ -252,6 +260,9 @@ bool uvm_verifier_new(const struct uvm_strings *keyrings, struct uvm_verifier **
                       struct uvm_error *err);
 void uvm_verifier_free(struct uvm_verifier *v);
 UVM_DEFINE_AUTO(struct uvm_verifier *, uvm_verifier_free)
+
+/* What to tell somebody whose key is not among them ("see 'uvmirror key trust'"). A static string. */
+void uvm_verifier_advise(struct uvm_verifier *v, const char *advice);
 
 /* Verifies an OpenPGP clear-signed text (RFC 4880, section 7). `text` is not trusted. What GnuPG says
  * was signed becomes *ret_plain. Refused with UVM_TRUST: anything but one message with the armor's
@@ -285,7 +296,8 @@ void uvm_keys_clear(struct uvm_keys *keys);
 #define uvm_auto_keys __attribute__((cleanup(uvm_keys_clear))) struct uvm_keys
 
 /* The public keys in the bytes of a keyring file. UVM_TRUST when there is none. */
-bool uvm_keys_read(const void *keyring, size_t len, struct uvm_keys *ret_keys, struct uvm_error *err);
+bool uvm_keys_read(const void *keyring, size_t len, struct uvm_keys *ret_keys,
+                   struct uvm_error *err);
 
 /* The keys with a secret part in a GnuPG home folder. A folder that is missing holds none. */
 bool uvm_keys_secret(const char *homedir, struct uvm_keys *ret_keys, struct uvm_error *err);
@@ -306,15 +318,15 @@ struct uvm_signer;
 bool uvm_signer_new(const char *homedir, const char *key, struct uvm_signer **ret_signer,
                     struct uvm_error *err);
 const char *uvm_signer_fingerprint(const struct uvm_signer *s);
-bool uvm_signer_detached(struct uvm_signer *s, const void *data, size_t len, struct uvm_buf *ret_sig,
-                         struct uvm_error *err);
+bool uvm_signer_detached(struct uvm_signer *s, const void *data, size_t len,
+                         struct uvm_buf *ret_sig, struct uvm_error *err);
 /* Clear-signs a text, which should end with a newline. */
 bool uvm_signer_clearsigned(struct uvm_signer *s, const void *text, size_t len,
                             struct uvm_buf *ret_signed, struct uvm_error *err);
 void uvm_signer_free(struct uvm_signer *s);
 UVM_DEFINE_AUTO(struct uvm_signer *, uvm_signer_free)
 
-/* ---- events and interruption ---------------------------------------------------------------------- */
+/* ---- events and interruption ----------------------------------------------------------------- */
 
 /* Libraries never print. What a person may want to see is an event, which cmd/ui.c renders as a line
  * on a terminal, plain text or JSON. */
@@ -340,10 +352,10 @@ struct uvm_observer {
     const volatile sig_atomic_t *stop; /* non-zero = stop soon; may be NULL */
 };
 
-void uvm_progress(const struct uvm_observer *o, const char *step, const char *subject, uint64_t done,
-                  uint64_t total);
-void uvm_done(const struct uvm_observer *o, const char *step, const char *subject, const char *format,
-              ...) __attribute__((format(printf, 4, 5)));
+void uvm_progress(const struct uvm_observer *o, const char *step, const char *subject,
+                  uint64_t done, uint64_t total);
+void uvm_done(const struct uvm_observer *o, const char *step, const char *subject,
+              const char *format, ...) __attribute__((format(printf, 4, 5)));
 void uvm_notice(const struct uvm_observer *o, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void uvm_warning(const struct uvm_observer *o, const char *format, ...)

@@ -7,8 +7,8 @@ static void emit(const struct uvm_observer *o, const struct uvm_event *event)
         o->event(o->opaque, event);
 }
 
-void uvm_progress(const struct uvm_observer *o, const char *step, const char *subject, uint64_t done,
-                  uint64_t total)
+void uvm_progress(const struct uvm_observer *o, const char *step, const char *subject,
+                  uint64_t done, uint64_t total)
 {
     emit(o, &(struct uvm_event){.kind = UVM_EVENT_PROGRESS,
                                 .step = step,
@@ -25,13 +25,13 @@ static void emit_text(const struct uvm_observer *o, struct uvm_event event, cons
     emit(o, &event);
 }
 
-void uvm_done(const struct uvm_observer *o, const char *step, const char *subject, const char *format,
-              ...)
+void uvm_done(const struct uvm_observer *o, const char *step, const char *subject,
+              const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    emit_text(o, (struct uvm_event){.kind = UVM_EVENT_DONE, .step = step, .subject = subject}, format,
-              args);
+    emit_text(o, (struct uvm_event){.kind = UVM_EVENT_DONE, .step = step, .subject = subject},
+              format, args);
     va_end(args);
 }
 

@@ -164,7 +164,8 @@ bool uvm_free_space(const char *path, uint64_t *ret_bytes, struct uvm_error *err
 
 /* ---- files that are whole or not there ---- */
 
-bool uvm_outfile_open(struct uvm_outfile *file, const char *path, mode_t mode, struct uvm_error *err)
+bool uvm_outfile_open(struct uvm_outfile *file, const char *path, mode_t mode,
+                      struct uvm_error *err)
 {
     uvm_auto_free char *dir = uvm_dirname(path);
     const char *slash = strrchr(path, '/');

@@ -1,9 +1,9 @@
 /*
  * OpenPGP through gpgme, which runs GnuPG.
  *
- * gpgme alone would trust whatever the user's keyring trusts, and reports success with an empty list of
- * signatures when GnuPG is missing. So every verification has a home folder of its own that holds the
- * wanted keys and nothing else, and its result is read signature by signature.
+ * gpgme alone would trust whatever the user's keyring trusts, and reports success with an empty
+ * list of signatures when GnuPG is missing. So every verification has a home folder of its own that
+ * holds the wanted keys and nothing else, and its result is read signature by signature.
  */
 #include <errno.h>
 #include <gpgme.h>
@@ -48,8 +48,9 @@ static bool new_ctx(const char *homedir, gpgme_ctx_t *ret_ctx, struct uvm_error 
 {
     gpgme_check_version(NULL);
     if (gpgme_engine_check_version(GPGME_PROTOCOL_OpenPGP))
-        return uvm_fail(err, UVM_TRUST, "GnuPG is not installed (package gnupg): nothing can be "
-                                        "verified or signed without it");
+        return uvm_fail(err, UVM_TRUST,
+                        "GnuPG is not installed (package gnupg): nothing can be "
+                        "verified or signed without it");
     auto_ctx ctx = NULL;
     gpgme_error_t e = gpgme_new(&ctx);
     if (!e && homedir)
@@ -118,8 +119,7 @@ static void stop_agent(const char *homedir)
 {
     const char *gpgconf = gpgme_get_dirinfo("gpgconf-name");
     auto_ctx ctx = NULL;
-    if (!homedir || !gpgconf || gpgme_new(&ctx) ||
-        gpgme_set_protocol(ctx, GPGME_PROTOCOL_SPAWN))
+    if (!homedir || !gpgconf || gpgme_new(&ctx) || gpgme_set_protocol(ctx, GPGME_PROTOCOL_SPAWN))
         return;
     const char *argv[] = {gpgconf, "--homedir", homedir, "--kill", "gpg-agent", NULL};
     gpgme_op_spawn(ctx, gpgconf, argv, NULL, NULL, NULL, 0);
@@ -191,12 +191,17 @@ static bool import_keys(gpgme_ctx_t ctx, const void *bytes, size_t len, struct u
     if (e)
         return fail_gpg(err, e, "cannot read keys");
     gpgme_import_result_t result = gpgme_op_import_result(ctx);
+    if (result && result->secret_read > 0)
+        return uvm_fail(err, UVM_TRUST,
+                        "holds a secret key, which must not travel: export the public "
+                        "one");
     if (!result || result->considered == 0 || result->imported + result->unchanged == 0)
         return uvm_fail(err, UVM_TRUST, "holds no OpenPGP public key");
     return true;
 }
 
-bool uvm_keys_read(const void *keyring, size_t len, struct uvm_keys *ret_keys, struct uvm_error *err)
+bool uvm_keys_read(const void *keyring, size_t len, struct uvm_keys *ret_keys,
+                   struct uvm_error *err)
 {
     __attribute__((cleanup(remove_private_home))) char *home = NULL;
     auto_ctx ctx = NULL;
@@ -220,10 +225,13 @@ static bool check_socket_fits(const char *homedir, struct uvm_error *err)
 {
     uvm_auto_free char *run = uvm_format("/run/user/%u", (unsigned)getuid());
     size_t longest = sizeof "/S.gpg-agent.extra";
-    if (access(run, F_OK) == 0 || strlen(homedir) + longest <= sizeof((struct sockaddr_un){0}).sun_path)
+    if (access(run, F_OK) == 0 ||
+        strlen(homedir) + longest <= sizeof((struct sockaddr_un){0}).sun_path)
         return true;
-    return uvm_fail(err, UVM_FAILED, "%s: the path is too long for GnuPG's sockets: use a shorter "
-                                     "--homedir or --state-dir", homedir);
+    return uvm_fail(err, UVM_FAILED,
+                    "%s: the path is too long for GnuPG's sockets: use a shorter "
+                    "--homedir or --state-dir",
+                    homedir);
 }
 
 bool uvm_key_generate(const char *homedir, const char *user_id, unsigned long valid_seconds,
@@ -279,6 +287,7 @@ bool uvm_key_export(const char *homedir, const char *fingerprint, struct uvm_buf
 struct uvm_verifier {
     char *home;
     gpgme_ctx_t ctx;
+    const char *advice; /* may be NULL */
 };
 
 void uvm_verifier_free(struct uvm_verifier *v)
@@ -330,14 +339,27 @@ static bool is_weak(gpgme_hash_algo_t algo)
     }
 }
 
+void uvm_verifier_advise(struct uvm_verifier *v, const char *advice)
+{
+    v->advice = advice;
+}
+
+static bool refuse_unknown(const struct uvm_verifier *v, struct uvm_error *err, const char *who)
+{
+    const char *advice = v->advice ? v->advice : "";
+    return uvm_fail(err, UVM_TRUST, "signed by %s, which is not trusted here%s%s%s", who,
+                    *advice ? " (" : "", advice, *advice ? ")" : "");
+}
+
 /* Why GnuPG does not call a signature good, in words for the person who must decide. */
-static bool refuse_status(struct uvm_error *err, gpgme_error_t status, const char *who)
+static bool refuse_status(const struct uvm_verifier *v, struct uvm_error *err, gpgme_error_t status,
+                          const char *who)
 {
     switch (gpgme_err_code(status)) {
     case GPG_ERR_BAD_SIGNATURE:
         return uvm_fail(err, UVM_TRUST, "bad signature by %s: the content was changed", who);
     case GPG_ERR_NO_PUBKEY:
-        return uvm_fail(err, UVM_TRUST, "signed by %s, which is not a trusted key", who);
+        return refuse_unknown(v, err, who);
     case GPG_ERR_KEY_EXPIRED:
         return uvm_fail(err, UVM_TRUST, "signed by %s, a key that has expired", who);
     case GPG_ERR_CERT_REVOKED:
@@ -349,12 +371,12 @@ static bool refuse_status(struct uvm_error *err, gpgme_error_t status, const cha
     }
 }
 
-static bool accept_signature(struct uvm_verifier *v, gpgme_signature_t s, struct uvm_signature *ret_sig,
-                             struct uvm_error *err)
+static bool accept_signature(struct uvm_verifier *v, gpgme_signature_t s,
+                             struct uvm_signature *ret_sig, struct uvm_error *err)
 {
     uvm_auto_free char *who = uvm_printable(s->fpr ? s->fpr : "an unknown key");
     if (gpgme_err_code(s->status) != GPG_ERR_NO_ERROR)
-        return refuse_status(err, s->status, who);
+        return refuse_status(v, err, s->status, who);
     if (is_weak(s->hash_algo)) {
         const char *name = gpgme_hash_algo_name(s->hash_algo);
         return uvm_fail(err, UVM_TRUST, "the signature by %s uses %s, which is too weak", who,
@@ -363,11 +385,11 @@ static bool accept_signature(struct uvm_verifier *v, gpgme_signature_t s, struct
     auto_key key = NULL;
     gpgme_error_t e = gpgme_get_key(v->ctx, s->fpr, &key, 0);
     if (e || !key->subkeys)
-        return uvm_fail(err, UVM_TRUST, "signed by %s, which is not a trusted key", who);
+        return refuse_unknown(v, err, who);
     if (key->revoked)
-        return refuse_status(err, GPG_ERR_CERT_REVOKED, who);
+        return refuse_status(v, err, GPG_ERR_CERT_REVOKED, who);
     if (key->expired)
-        return refuse_status(err, GPG_ERR_KEY_EXPIRED, who);
+        return refuse_status(v, err, GPG_ERR_KEY_EXPIRED, who);
     copy_fingerprint(ret_sig->fingerprint, key->subkeys->fpr);
     free(ret_sig->user_id);
     ret_sig->user_id = uvm_printable(key->uids ? key->uids->uid : "");
@@ -415,8 +437,9 @@ bool uvm_verifier_clearsigned(struct uvm_verifier *v, const void *text, size_t l
     if (len < sizeof begin - 1 || !memmem(text, len, begin, sizeof begin - 1))
         return uvm_fail(err, UVM_TRUST, "is not signed");
     if (!uvm_is_one_cleartext(text, len))
-        return uvm_fail(err, UVM_TRUST, "is not one clear-signed text: something stands before, "
-                                        "between or after its parts");
+        return uvm_fail(err, UVM_TRUST,
+                        "is not one clear-signed text: something stands before, "
+                        "between or after its parts");
     auto_data in = NULL, out = NULL;
     if (!mem_data(text, len, &in, err))
         return false;
@@ -482,7 +505,8 @@ static bool find_signing_key(gpgme_ctx_t ctx, const char *name, gpgme_key_t *ret
     if (count == 0 && name)
         return uvm_fail(err, UVM_TRUST, "no key '%s' that can sign", name);
     if (count == 0)
-        return uvm_fail(err, UVM_TRUST, "no signing key here yet (make one: 'uvmirror key generate')");
+        return uvm_fail(err, UVM_TRUST,
+                        "no signing key here yet (make one: 'uvmirror key generate')");
     if (count > 1)
         return uvm_fail(err, UVM_TRUST, "%zu keys could sign: choose one with --sign-key", count);
     *ret_key = UVM_STEAL(found);
@@ -525,12 +549,13 @@ static bool sign(struct uvm_signer *s, gpgme_sig_mode_t mode, const void *bytes,
         return fail_gpg(err, e, "cannot sign");
     gpgme_sign_result_t result = gpgme_op_sign_result(s->ctx);
     if (!result || !result->signatures || is_weak(result->signatures->hash_algo))
-        return uvm_fail(err, UVM_TRUST, "key %s signs with a hash that is too weak", s->fingerprint);
+        return uvm_fail(err, UVM_TRUST, "key %s signs with a hash that is too weak",
+                        s->fingerprint);
     return take_data(&out, ret_signed, err);
 }
 
-bool uvm_signer_detached(struct uvm_signer *s, const void *data, size_t len, struct uvm_buf *ret_sig,
-                         struct uvm_error *err)
+bool uvm_signer_detached(struct uvm_signer *s, const void *data, size_t len,
+                         struct uvm_buf *ret_sig, struct uvm_error *err)
 {
     return sign(s, GPGME_SIG_MODE_DETACH, data, len, ret_sig, err);
 }

@@ -65,10 +65,17 @@ static void test_utf8(void **state)
         const char *text;
         bool valid;
     } table[] = {
-        {"plain", true},       {"gr\xc3\xbc\xc3\x9f", true}, {"\xe2\x82\xac", true},
-        {"\xf0\x9f\x98\x80", true}, {"\xc0\x80", false},     {"\xe0\x80\x80", false},
-        {"\xed\xa0\x80", false},    {"\xf4\x90\x80\x80", false}, {"\xf8\x88\x80\x80\x80", false},
-        {"cut \xe2\x82", false},    {"\x80", false},
+        {"plain", true},
+        {"gr\xc3\xbc\xc3\x9f", true},
+        {"\xe2\x82\xac", true},
+        {"\xf0\x9f\x98\x80", true},
+        {"\xc0\x80", false},
+        {"\xe0\x80\x80", false},
+        {"\xed\xa0\x80", false},
+        {"\xf4\x90\x80\x80", false},
+        {"\xf8\x88\x80\x80\x80", false},
+        {"cut \xe2\x82", false},
+        {"\x80", false},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         assert_int_equal(uvm_utf8_valid(table[i].text, strlen(table[i].text)), table[i].valid);
@@ -78,7 +85,10 @@ static void test_utf8(void **state)
 static void test_printable_hides_escapes(void **state)
 {
     (void)state;
-    uvm_auto_free char *safe = uvm_printable("a\x1b[31mb\nc\xc2\x9b" "d\xff" "e\xe2\x80\xae" "f");
+    uvm_auto_free char *safe = uvm_printable("a\x1b[31mb\nc\xc2\x9b"
+                                             "d\xff"
+                                             "e\xe2\x80\xae"
+                                             "f");
     assert_string_equal(safe, "a?[31mb?c?d?e?f");
     uvm_auto_free char *null = uvm_printable(NULL);
     assert_string_equal(null, "");
@@ -90,13 +100,9 @@ static void test_sizes_and_times(void **state)
     static const struct {
         uint64_t bytes;
         const char *text;
-    } table[] = {{0, "0 B"},
-                 {999, "999 B"},
-                 {1000, "1.00 kB"},
-                 {999499, "999 kB"},
-                 {999500, "1.00 MB"},
-                 {12345678, "12.3 MB"},
-                 {UINT64_MAX, "18.4 EB"}};
+    } table[] = {
+        {0, "0 B"},          {999, "999 B"},        {1000, "1.00 kB"},      {999499, "999 kB"},
+        {999500, "1.00 MB"}, {12345678, "12.3 MB"}, {UINT64_MAX, "18.4 EB"}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         uvm_auto_free char *text = uvm_size_text(table[i].bytes);
         assert_string_equal(text, table[i].text);
@@ -191,8 +197,8 @@ static void test_remove_tree_stays_inside(void **state)
 static void test_dirname(void **state)
 {
     (void)state;
-    static const char *const table[][2] = {
-        {"a/b", "a"}, {"b", "."}, {"/b", "/"}, {"/a/b/c", "/a/b"}, {"//b", "/"}, {"a//b", "a"}};
+    static const char *const table[][2] = {{"a/b", "a"},       {"b", "."},   {"/b", "/"},
+                                           {"/a/b/c", "/a/b"}, {"//b", "/"}, {"a//b", "a"}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         uvm_auto_free char *dir = uvm_dirname(table[i][0]);
         assert_string_equal(dir, table[i][1]);
@@ -243,7 +249,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_outfile_is_whole_or_not_there, make_scratch,
                                         remove_scratch),
         cmocka_unit_test_setup_teardown(test_file_read_refuses, make_scratch, remove_scratch),
-        cmocka_unit_test_setup_teardown(test_remove_tree_stays_inside, make_scratch, remove_scratch),
+        cmocka_unit_test_setup_teardown(test_remove_tree_stays_inside, make_scratch,
+                                        remove_scratch),
         cmocka_unit_test(test_dirname),
         cmocka_unit_test_setup_teardown(test_lock_is_exclusive_between_processes, make_scratch,
                                         remove_scratch),

@@ -73,7 +73,8 @@ static void sign_with(const char *home, bool clear, struct uvm_buf *out)
     UVM_AUTO(uvm_signer_free) struct uvm_signer *s = NULL;
     must(uvm_signer_new(home, NULL, &s, &err), &err);
     must(clear ? uvm_signer_clearsigned(s, text, sizeof text - 1, out, &err)
-               : uvm_signer_detached(s, text, sizeof text - 1, out, &err), &err);
+               : uvm_signer_detached(s, text, sizeof text - 1, out, &err),
+         &err);
 }
 
 static void test_detached_round_trip(void **state)
@@ -110,14 +111,15 @@ static void test_detached_refuses(void **state)
     sign_with(site_home, false, &good);
     sign_with(other_home, false, &bad);
     refused(v, "other", 5, &good, "content was changed");
-    refused(v, text, sizeof text - 1, &bad, "not a trusted key");
+    refused(v, text, sizeof text - 1, &bad, "not trusted here");
     refused(v, text, sizeof text - 1, &none, "not signed");
     must(uvm_buf_add(&none, "hello", 5, &err), &err);
     refused(v, text, sizeof text - 1, &none, "not signed");
     must(uvm_buf_add(&both, good.data, good.len, &err), &err);
     must(uvm_buf_add(&both, bad.data, bad.len, &err), &err);
     uvm_auto_signature who = {0};
-    /* GnuPG reads the first armor only; whatever it makes of it, the second never counts as good. */
+    /* GnuPG reads the first armor only; whatever it makes of it, the second never counts as good.
+     */
     if (uvm_verifier_detached(v, text, sizeof text - 1, both.data, both.len, &who, &err))
         assert_string_equal(who.fingerprint, site);
 }
@@ -144,8 +146,7 @@ static void refused_with(struct uvm_verifier *v, const struct uvm_buf *good, con
     uvm_auto_buf plain = {0};
     const char *at = mark ? strstr(good->data, mark) : good->data + good->len;
     assert_non_null(at);
-    uvm_auto_free char *bad =
-        uvm_format("%.*s%s%s", (int)(at - good->data), good->data, extra, at);
+    uvm_auto_free char *bad = uvm_format("%.*s%s%s", (int)(at - good->data), good->data, extra, at);
     assert_false(uvm_verifier_clearsigned(v, bad, strlen(bad), &plain, &who, &err));
     assert_int_equal(err.code, UVM_TRUST);
     assert_null(plain.data);
@@ -172,7 +173,7 @@ static void test_clearsigned_refuses(void **state)
     for (size_t cut = 0; cut < good.len - 1; cut += 7)
         assert_false(uvm_verifier_clearsigned(v, good.data, cut, &plain, &who, &err));
     assert_false(uvm_verifier_clearsigned(v, bad.data, bad.len, &plain, &who, &err));
-    assert_non_null(strstr(err.message, "not a trusted key"));
+    assert_non_null(strstr(err.message, "not trusted here"));
     assert_false(uvm_verifier_clearsigned(v, text, sizeof text - 1, &plain, &who, &err));
     assert_string_equal(err.message, "is not signed");
     uvm_auto_buf spaces = {0};
@@ -213,14 +214,16 @@ static void test_old_keys_and_weak_hashes(void **state)
     uvm_auto_free char *sign_old = uvm_format(
         "--faked-system-time 20200102T000000 -u old -o %s/old.sig --detach-sign %s", dir, message);
     gpg(home, sign_old);
-    gpg(home, "--passphrase '' --faked-system-time 20200101T000000 --quick-gen-key new rsa2048 sign "
-              "never");
-    uvm_auto_free char *sign_weak = uvm_format(
-        "--digest-algo SHA1 -u new -o %s/weak.sig --detach-sign %s", dir, message);
+    gpg(home,
+        "--passphrase '' --faked-system-time 20200101T000000 --quick-gen-key new rsa2048 sign "
+        "never");
+    uvm_auto_free char *sign_weak =
+        uvm_format("--digest-algo SHA1 -u new -o %s/weak.sig --detach-sign %s", dir, message);
     gpg(home, sign_weak);
-    uvm_auto_free char *sign_short = uvm_format("--default-sig-expire 30d --faked-system-time "
-                                                "20200102T000000 -u new -o %s/short.sig --detach-sign %s",
-                                                dir, message);
+    uvm_auto_free char *sign_short =
+        uvm_format("--default-sig-expire 30d --faked-system-time "
+                   "20200102T000000 -u new -o %s/short.sig --detach-sign %s",
+                   dir, message);
     gpg(home, sign_short);
     uvm_auto_free char *export_all = uvm_format("-o %s/rsa.gpg --export", dir);
     gpg(home, export_all);
@@ -298,17 +301,17 @@ static void test_hostile_gnupghome(void **state)
     sign_with(other_home, false, &sig);
     setenv("GNUPGHOME", other_home, 1);
     UVM_AUTO(uvm_verifier_free) struct uvm_verifier *v = site_verifier();
-    refused(v, text, sizeof text - 1, &sig, "not a trusted key");
+    refused(v, text, sizeof text - 1, &sig, "not trusted here");
     unsetenv("GNUPGHOME");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_detached_round_trip), cmocka_unit_test(test_detached_refuses),
-        cmocka_unit_test(test_clearsigned_round_trip), cmocka_unit_test(test_clearsigned_refuses),
+        cmocka_unit_test(test_detached_round_trip),      cmocka_unit_test(test_detached_refuses),
+        cmocka_unit_test(test_clearsigned_round_trip),   cmocka_unit_test(test_clearsigned_refuses),
         cmocka_unit_test(test_old_keys_and_weak_hashes), cmocka_unit_test(test_keyrings),
-        cmocka_unit_test(test_hostile_gnupghome), cmocka_unit_test(test_signers),
+        cmocka_unit_test(test_hostile_gnupghome),        cmocka_unit_test(test_signers),
     };
     return cmocka_run_group_tests(tests, make_keys, remove_keys);
 }

@@ -1,0 +1,35 @@
+/* verified.h: the record of what was verified in a mirror (uvmirror/verified.json). */
+#pragma once
+
+#include <sys/stat.h>
+
+#include "mirror/mirror.h"
+
+struct mirror_verified;
+
+/* Reads the record at `path`. It only saves work, so nothing about it is an error: when it is
+ * missing, empty or damaged, or an entry does not describe the regular file of that name below
+ * `root_fd`, the file is simply not known. */
+struct mirror_verified *mirror_verified_load(const char *path, int root_fd);
+void mirror_verified_free(struct mirror_verified *v); /* writes what is not written yet */
+UVM_DEFINE_AUTO(struct mirror_verified *, mirror_verified_free)
+
+/* The checksum of that type of the file at `path` (below the mirror), if the file is as it was when
+ * it was verified; NULL else. Borrowed until the next change. */
+const char *mirror_verified_get(const struct mirror_verified *v, const char *path,
+                                const struct stat *st, enum uvm_digest_type type);
+
+/* How sure it is that the bytes are on the disk. */
+enum mirror_durability {
+    MIRROR_IN_CACHE, /* written, not synced: the entry counts until the machine starts again */
+    MIRROR_ON_DISK,
+};
+
+/* Puts a file on record. `sha512` may be NULL. The record reaches the disk at the latest a few
+ * seconds later, with the next file, or when it is freed. */
+void mirror_verified_set(struct mirror_verified *v, const char *path, const struct stat *st,
+                         const char *sha256, const char *sha512, enum mirror_durability durability);
+
+/* Whether this machine can tell one start from the next; if not, MIRROR_IN_CACHE is never enough.
+ */
+bool mirror_verified_knows_boot(const struct mirror_verified *v);
