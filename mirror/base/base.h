@@ -109,7 +109,7 @@ int uvm_steal_fd(int *fd);
         if (*p)                                                                                    \
             func(*p);                                                                              \
     }
-#define UVM_AUTO(func) __attribute__((cleanup(func##_auto_)))
+#define UVM_AUTO(func) __attribute__((cleanup(func##_auto_), unused)) /* to hold it may be the use */
 
 /* A growing list of owned strings; `items` is always NULL-terminated once something was added. */
 struct uvm_strings {

@@ -15,6 +15,9 @@
 #include "mirror/base/base.h"
 #include "mirror/base/cleartext.h"
 
+#define AGENT_POLLS   200
+#define AGENT_POLL_NS 10000000L
+
 static void release_ctx(gpgme_ctx_t *ctx)
 {
     if (*ctx)
@@ -114,7 +117,23 @@ static void remove_private_home(char **home)
     *home = NULL;
 }
 
-/* GnuPG starts an agent for secret keys, which would outlive us. */
+/* Where the agent of a home folder listens; NULL when it cannot be told. */
+static char *agent_socket(gpgme_ctx_t ctx, const char *gpgconf, const char *homedir)
+{
+    const char *argv[] = {gpgconf, "--homedir", homedir, "--list-dirs", "agent-socket", NULL};
+    auto_data out = NULL;
+    if (gpgme_data_new(&out) || gpgme_op_spawn(ctx, gpgconf, argv, NULL, out, NULL, 0))
+        return NULL;
+    size_t len = 0;
+    char *text = gpgme_data_release_and_get_mem(UVM_STEAL(out), &len);
+    const char *end = text ? memchr(text, '\n', len) : NULL;
+    char *path = end ? uvm_strndup(text, (size_t)(end - text)) : NULL;
+    gpgme_free(text);
+    return path;
+}
+
+/* GnuPG starts an agent for secret keys, which would outlive us. It goes a moment after it was told to,
+ * and whoever talks to it in that moment gets no answer: so wait until its socket is gone. */
 static void stop_agent(const char *homedir)
 {
     const char *gpgconf = gpgme_get_dirinfo("gpgconf-name");
@@ -122,13 +141,19 @@ static void stop_agent(const char *homedir)
     if (!homedir || !gpgconf || gpgme_new(&ctx) || gpgme_set_protocol(ctx, GPGME_PROTOCOL_SPAWN))
         return;
     const char *argv[] = {gpgconf, "--homedir", homedir, "--kill", "gpg-agent", NULL};
+    uvm_auto_free char *socket = agent_socket(ctx, gpgconf, homedir);
     gpgme_op_spawn(ctx, gpgconf, argv, NULL, NULL, NULL, 0);
+    for (int i = 0; socket && i < AGENT_POLLS && access(socket, F_OK) == 0; i++)
+        nanosleep(&(struct timespec){.tv_nsec = AGENT_POLL_NS}, NULL);
 }
 
 static void stop_agent_auto(const char **homedir)
 {
     stop_agent(*homedir);
 }
+
+/* Stops the agent of the home folder that it is set to, at the end of the scope. */
+#define agent_to_stop __attribute__((cleanup(stop_agent_auto), unused)) const char *
 
 /* ---- keys ---- */
 
@@ -216,7 +241,7 @@ bool uvm_keys_secret(const char *homedir, struct uvm_keys *ret_keys, struct uvm_
     auto_ctx ctx = NULL;
     if (!new_ctx(homedir, &ctx, err))
         return false;
-    __attribute__((cleanup(stop_agent_auto))) const char *agent = homedir;
+    agent_to_stop agent = homedir;
     return list_keys(ctx, 1, ret_keys, err);
 }
 
@@ -245,7 +270,7 @@ bool uvm_key_generate(const char *homedir, const char *user_id, unsigned long va
     auto_ctx ctx = NULL;
     if (!new_ctx(homedir, &ctx, err))
         return false;
-    __attribute__((cleanup(stop_agent_auto))) const char *agent = homedir;
+    agent_to_stop agent = homedir;
     unsigned flags = GPGME_CREATE_SIGN | GPGME_CREATE_CERT | GPGME_CREATE_NOPASSWD;
     if (valid_seconds == 0)
         flags |= GPGME_CREATE_NOEXPIRE;

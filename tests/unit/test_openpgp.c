@@ -296,7 +296,6 @@ static void test_signers(void **state)
 static void test_hostile_gnupghome(void **state)
 {
     (void)state;
-    uvm_auto_error err = UVM_ERROR_INIT;
     uvm_auto_buf sig = {0};
     sign_with(other_home, false, &sig);
     setenv("GNUPGHOME", other_home, 1);

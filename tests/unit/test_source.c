@@ -469,6 +469,7 @@ static void test_http_refusals(void **state)
     int before = server.requests;
     auto_result loop = load(server.url, "loop.sjson", verifier);
     assert_int_equal(server.requests - before, 11); /* the first and ten redirects */
+    assert_int_equal(loop.err.code, UVM_SOURCE);
     auto_result control = load(server.url, "control.sjson", verifier);
     assert_int_equal(control.err.code, UVM_TRUST);
     server_stop(&server);

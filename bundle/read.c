@@ -1,0 +1,272 @@
+/*
+ * The reader. Trust grows front to back: the first frame is decoded within hard limits, its
+ * signature verified, the manifest parsed; from then on every member must be the next one that the
+ * manifest lists, byte for byte, and the bundle must end where the list does.
+ */
+#include <string.h>
+
+#include "bundle/internal.h"
+
+struct bundle_reader {
+    struct bundle_input input;
+    const struct uvm_observer *observer;
+    bool quit; /* tells the ring's thread to stop; shared with it */
+    struct bundle_unzstd *unzstd;
+    struct bundle_ring *ring;   /* from the first bundle_reader_next on */
+    struct bundle_untar *untar; /* the same */
+
+    struct bundle_manifest *manifest;
+    struct uvm_signature signature;
+    struct bundle_plan *plan;
+
+    size_t next;                         /* item of the plan */
+    const struct bundle_plan_item *item; /* the present one, NULL between members */
+    struct uvm_digest *digest;           /* of its bytes so far */
+    uint64_t payload_done;               /* of plan->payload_bytes */
+    bool ended;                          /* the whole bundle is verified */
+    bool failed;                         /* it was refused: nothing more comes of it */
+};
+
+void bundle_reader_free(struct bundle_reader *r)
+{
+    if (!r)
+        return;
+    bundle_untar_free(r->untar);
+    bundle_ring_free(r->ring);
+    bundle_unzstd_free(r->unzstd);
+    bundle_input_clear(&r->input);
+    uvm_digest_free(r->digest);
+    bundle_plan_free(r->plan);
+    bundle_manifest_free(r->manifest);
+    uvm_signature_clear(&r->signature);
+    free(r);
+}
+
+const char *bundle_reader_name(const struct bundle_reader *r)
+{
+    return r->input.name;
+}
+
+const struct bundle_manifest *bundle_reader_manifest(const struct bundle_reader *r)
+{
+    return r->manifest;
+}
+
+const struct uvm_signature *bundle_reader_signature(const struct bundle_reader *r)
+{
+    return &r->signature;
+}
+
+/* ---- up to the manifest ---- */
+
+static bool check_kind(struct bundle_unzstd *u, struct uvm_error *err)
+{
+    const void *head;
+    size_t len = 0;
+    if (!bundle_unzstd_peek(u, BUNDLE_KIND_HEAD, &head, &len, err))
+        return false;
+    if (len >= 4 && memcmp(head, "\x28\xb5\x2f\xfd", 4) == 0)
+        return true;
+    return uvm_fail(err, UVM_CONTENT, "not a uvmirror bundle (%s)", bundle_input_kind(head, len));
+}
+
+static bool read_manifest(struct bundle_reader *r, struct uvm_verifier *verifier,
+                          struct uvm_error *err)
+{
+    uvm_auto_buf text = {0};
+    uvm_auto_buf signature = {0};
+    if (!check_kind(r->unzstd, err) || !bundle_head_read(r->unzstd, &text, &signature, err) ||
+        !uvm_verifier_detached(verifier, text.data, text.len, signature.data, signature.len,
+                               &r->signature, err) ||
+        !bundle_manifest_parse(text.data, text.len, &r->manifest, err))
+        return uvm_prefix(err, "%s", r->input.name);
+    r->plan = bundle_plan_new(r->manifest);
+    return true;
+}
+
+bool bundle_reader_open(const char *path, struct uvm_verifier *verifier,
+                        const struct uvm_observer *observer, struct bundle_reader **ret_reader,
+                        struct uvm_error *err)
+{
+    UVM_AUTO(bundle_reader_free) struct bundle_reader *r = uvm_alloc(sizeof *r);
+    r->input = (struct bundle_input){.fd = -1, .observer = observer};
+    r->observer = observer;
+    if (!bundle_input_open(&r->input, path, err))
+        return false;
+    r->unzstd = bundle_unzstd_new(&r->input, &r->quit);
+    if (!read_manifest(r, verifier, err))
+        return false;
+    *ret_reader = UVM_STEAL(r);
+    return true;
+}
+
+/* ---- members ---- */
+
+static bool from_ring(void *opaque, const void **ret_data, size_t *ret_len, struct uvm_error *err)
+{
+    return bundle_ring_next(opaque, ret_data, ret_len, err);
+}
+
+static bool start(struct bundle_reader *r, struct uvm_error *err)
+{
+    if (r->ring)
+        return true;
+    enum bundle_ending ending = r->manifest->trailer ? BUNDLE_ENDS_WITH_TRAILER : BUNDLE_ENDS_PLAIN;
+    if (!bundle_ring_new(r->unzstd, ending, &r->quit, r->observer, &r->ring, err))
+        return false;
+    r->untar = bundle_untar_new((struct uvm_reader){from_ring, r->ring});
+    return true;
+}
+
+static bool check_digest(struct bundle_reader *r, struct uvm_error *err)
+{
+    char hex[UVM_DIGEST_HEX_MAX];
+    uvm_digest_finish(r->digest, hex);
+    uvm_digest_free(r->digest);
+    r->digest = NULL;
+    if (strcmp(hex, r->item->sha256) != 0)
+        return uvm_fail(err, UVM_CONTENT, "its content is not what was signed");
+    r->item = NULL;
+    return true;
+}
+
+static bool read_block(struct bundle_reader *r, const void **ret_data, size_t *ret_len,
+                       struct uvm_error *err)
+{
+    *ret_len = 0;
+    if (!r->item)
+        return true;
+    if (!bundle_untar_read(r->untar, ret_data, ret_len, err))
+        return false;
+    if (*ret_len == 0)
+        return check_digest(r, err);
+    uvm_digest_update(r->digest, *ret_data, *ret_len);
+    if (r->item->images) {
+        r->payload_done += *ret_len;
+        uvm_progress(r->observer, "verify", r->input.name, r->payload_done, r->plan->payload_bytes);
+    }
+    return true;
+}
+
+/* Once refused, always refused: no later call may make it look sound. */
+static bool fail_for_good(struct bundle_reader *r, struct uvm_error *err)
+{
+    r->failed = true;
+    return r->item ? uvm_prefix(err, "%s: member %s", r->input.name, r->item->path)
+                   : uvm_prefix(err, "%s", r->input.name);
+}
+
+static bool check_usable(const struct bundle_reader *r, struct uvm_error *err)
+{
+    return !r->failed || uvm_fail(err, UVM_CONTENT, "%s: refused before", r->input.name);
+}
+
+static bool read_checked(void *opaque, const void **ret_data, size_t *ret_len,
+                         struct uvm_error *err)
+{
+    struct bundle_reader *r = opaque;
+    const void *data = NULL;
+    size_t len = 0;
+    if (!check_usable(r, err))
+        return false;
+    if (!read_block(r, &data, &len, err))
+        return fail_for_good(r, err);
+    *ret_data = data;
+    *ret_len = len;
+    return true;
+}
+
+struct uvm_reader bundle_reader_data(struct bundle_reader *r)
+{
+    return (struct uvm_reader){read_checked, r};
+}
+
+bool bundle_reader_slurp(struct bundle_reader *r, struct uvm_buf *ret_buf, struct uvm_error *err)
+{
+    uvm_auto_buf buf = {.max = BUNDLE_MEMBER_MAX};
+    for (;;) {
+        const void *data = NULL;
+        size_t len = 0;
+        if (!read_checked(r, &data, &len, err))
+            return false;
+        if (!uvm_buf_add(&buf, data ? data : "", len, err))
+            return uvm_prefix(err, "%s", r->input.name);
+        if (len == 0)
+            break;
+    }
+    uvm_buf_move(ret_buf, &buf);
+    return true;
+}
+
+static bool skip_rest(struct bundle_reader *r, struct uvm_error *err)
+{
+    while (r->item) {
+        const void *data = NULL;
+        size_t len = 0;
+        if (!read_block(r, &data, &len, err))
+            return false;
+    }
+    return true;
+}
+
+static bool check_next(struct bundle_reader *r, const char *path, uint64_t size,
+                       struct uvm_error *err)
+{
+    const struct bundle_plan_item *wanted =
+        r->next < r->plan->count ? &r->plan->items[r->next] : NULL;
+    uvm_auto_free char *found = uvm_printable(path ? path : "the end");
+    if (!wanted && path)
+        return uvm_fail(err, UVM_CONTENT, "member %s is not in the manifest, which ends before it",
+                        found);
+    if (wanted && (!path || strcmp(path, wanted->path) != 0))
+        return uvm_fail(err, UVM_CONTENT, "found %s where the manifest has %s", found,
+                        wanted->path);
+    if (wanted && size != wanted->size)
+        return uvm_fail(err, UVM_CONTENT, "member %s has %llu bytes, %llu in the manifest",
+                        wanted->path, (unsigned long long)size, (unsigned long long)wanted->size);
+    return true;
+}
+
+static bool finish(struct bundle_reader *r, struct uvm_error *err)
+{
+    if (!bundle_untar_finish(r->untar, err))
+        return false;
+    r->ended = true;
+    uvm_done(r->observer, "verify", r->input.name, NULL);
+    return true;
+}
+
+static bool move_on(struct bundle_reader *r, struct uvm_error *err)
+{
+    const char *path = NULL;
+    uint64_t size = 0;
+    if (!start(r, err) || !skip_rest(r, err) || !bundle_untar_next(r->untar, &path, &size, err) ||
+        !check_next(r, path, size, err))
+        return false;
+    if (!path)
+        return finish(r, err);
+    r->item = &r->plan->items[r->next++];
+    r->digest = uvm_digest_new(UVM_SHA256);
+    return true;
+}
+
+bool bundle_reader_next(struct bundle_reader *r, struct bundle_entry *ret_entry,
+                        struct uvm_error *err)
+{
+    if (!check_usable(r, err))
+        return false;
+    if (!r->ended && !move_on(r, err))
+        return fail_for_good(r, err);
+    if (r->ended) {
+        *ret_entry = (struct bundle_entry){.kind = BUNDLE_ENTRY_END};
+        return true;
+    }
+    *ret_entry = (struct bundle_entry){
+        .kind = r->item->images ? BUNDLE_ENTRY_PAYLOAD : BUNDLE_ENTRY_MEMBER,
+        .path = r->item->path,
+        .size = r->item->size,
+        .images = r->item->images,
+        .image_count = r->item->image_count,
+    };
+    return true;
+}
