@@ -296,6 +296,23 @@ static void test_duplicates(void **state)
     }
 }
 
+/* Only the first of two streams would be checked against an origin that they share. */
+static void test_an_origin_of_two_streams(void **state)
+{
+    (void)state;
+    mirror_auto_json *root = sample_json();
+    struct bundle_manifest *m = NULL;
+    uvm_auto_free char *message = NULL;
+    json_t *streams = json_object_get(root, "streams");
+    json_t *second = json_deep_copy(json_array_get(streams, 0));
+    json_object_set_new(second, "content_id", json_string("com.example:daily"));
+    json_object_set_new(second, "products", json_array());
+    json_array_append_new(streams, second);
+    uvm_auto_free char *text = json_dumps(root, 0);
+    assert_int_equal(parse(text, &m, &message), UVM_CONTENT);
+    assert_non_null(strstr(message, "another stream's"));
+}
+
 static void test_unknown_fields_are_ignored(void **state)
 {
     (void)state;
@@ -340,10 +357,15 @@ static void test_shared_payload(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fields),      cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_not_a_manifest),
-        cmocka_unit_test(test_duplicates),  cmocka_unit_test(test_unknown_fields_are_ignored),
-        cmocka_unit_test(test_not_carried), cmocka_unit_test(test_shared_payload),
+        cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_not_a_manifest),
+        cmocka_unit_test(test_duplicates),
+        cmocka_unit_test(test_an_origin_of_two_streams),
+        cmocka_unit_test(test_unknown_fields_are_ignored),
+        cmocka_unit_test(test_not_carried),
+        cmocka_unit_test(test_shared_payload),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

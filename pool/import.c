@@ -1,0 +1,267 @@
+/*
+ * import.c: an import from its plan to its commit.
+ *
+ *     begin   survey, plan; unused volumes go; space
+ *     image   journal -> volume, checked on its way                          (once per payload)
+ *     commit  volumes durable -> journal turns to "commit" -> metadata, record, retirement
+ *             -> journal gone
+ *
+ * Until the journal turns, anything that goes wrong undoes all of it; after that it is finished, by
+ * this run or by the next one.
+ */
+#include "pool/import.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- beginning ------------------------------------------------------------------------------- */
+
+static bool is_new(const struct pool_step *step)
+{
+    return step->action == POOL_ADD || step->action == POOL_ADOPT;
+}
+
+/* Bytes that are certain to be needed: an image as large as in the bundle each, and the largest
+ * once more while it is staged. How large they get uncompressed only their conversion tells. */
+static bool check_space(struct pool_import *i, struct uvm_error *err)
+{
+    uint64_t need = 0, largest = 0, available = 0;
+    for (size_t k = 0; k < i->plan.count; k++) {
+        const struct pool_step *step = &i->plan.steps[k];
+        if (!is_new(step))
+            continue;
+        need += step->image->size;
+        if (step->image->size > largest)
+            largest = step->image->size;
+    }
+    if (need == 0)
+        return true;
+    if (!(i->flags & POOL_IMPORT_KEEP_COMPRESSED))
+        need += largest;
+    if (!pool_store_refresh(i->pool->store, err) ||
+        !pool_store_available(i->pool->store, &available, err))
+        return false;
+    if (available >= need)
+        return true;
+    uvm_auto_free char *needed = uvm_size_text(need);
+    uvm_auto_free char *there = uvm_size_text(available);
+    return uvm_fail(err, UVM_SPACE, "pool %s: at least %s are needed, %s are free",
+                    i->pool->store->name, needed, there);
+}
+
+/* Importing into the folder of a pool that is not mounted would fill the wrong disk. */
+static bool check_listed(const struct pool_survey *s, const struct pool *p, struct uvm_error *err)
+{
+    size_t broken = 0;
+    for (size_t k = 0; k < s->count; k++)
+        broken += s->entries[k].state == POOL_BROKEN;
+    if (broken > 1 && broken == s->count)
+        return uvm_fail(
+            err, UVM_LIBVIRT,
+            "metadata of %zu images is there, but none of their volumes: is the folder of "
+            "pool %s mounted?",
+            broken, p->store->name);
+    return true;
+}
+
+static bool make_room(struct pool_import *i, const struct pool_survey *survey,
+                      struct uvm_error *err)
+{
+    pool_auto_cleaned cleaned = {0};
+    uvm_auto_error failed = UVM_ERROR_INIT;
+    if (i->flags & POOL_IMPORT_NO_CLEAN)
+        return true;
+    if (pool_clean_after(i->pool, survey, 0, &cleaned, &failed) || failed.code == UVM_PARTIAL)
+        return true;
+    return uvm_fail(err, failed.code, "cleanup before the import: %s", failed.message);
+}
+
+static bool begin(struct pool_import *i, const struct pool_import_options *options,
+                  struct uvm_error *err)
+{
+    struct pool *p = i->pool;
+    pool_auto_survey survey = {0};
+    pool_auto_seen seen = {0};
+    if (!pool_survey_take(p, &survey, err) ||
+        !pool_seen_read(p->state_dir, p->observer, &seen, err) ||
+        !pool_plan_make(options, &survey, &seen, p->observer, &i->plan, err))
+        return false;
+    if (i->flags & POOL_IMPORT_DRY_RUN)
+        return true;
+    return pool_metadata_writable(p, err) && check_listed(&survey, p, err) &&
+           make_room(i, &survey, err) && check_space(i, err);
+}
+
+bool pool_import_begin(struct pool *p, const struct pool_import_options *options,
+                       struct pool_import **ret_import, struct uvm_error *err)
+{
+    UVM_AUTO(pool_import_free) struct pool_import *i = uvm_alloc(sizeof(*i));
+    i->pool = p;
+    i->flags = options->flags;
+    i->max_virtual = options->max_virtual ? options->max_virtual : MIRROR_VIRTUAL_MAX;
+    if (p->lock_fd < 0 && !(i->flags & POOL_IMPORT_DRY_RUN))
+        return uvm_fail(err, UVM_FAILED, "import: this host's lock is not held");
+    if (!begin(i, options, err))
+        return false;
+    *ret_import = UVM_STEAL(i);
+    return true;
+}
+
+const struct pool_step *pool_import_steps(const struct pool_import *i, size_t *ret_count)
+{
+    *ret_count = i->plan.count;
+    return i->plan.steps;
+}
+
+struct pool_step *pool_import_step(const struct pool_import *i, const struct mirror_image *image)
+{
+    for (size_t k = 0; k < i->plan.count; k++) {
+        struct pool_step *step = &i->plan.steps[k];
+        if (is_new(step) && !step->done && step->image == image)
+            return step;
+    }
+    return NULL;
+}
+
+bool pool_import_wants(const struct pool_import *i, const struct mirror_image *image)
+{
+    return !(i->flags & POOL_IMPORT_DRY_RUN) && pool_import_step(i, image) != NULL;
+}
+
+/* ---- committing ------------------------------------------------------------------------------ */
+
+static bool all_done(const struct pool_import *i, struct uvm_error *err)
+{
+    for (size_t k = 0; k < i->plan.count; k++) {
+        const struct pool_step *step = &i->plan.steps[k];
+        if (is_new(step) && !step->done)
+            return uvm_fail(err, UVM_CONTENT, "%s: is not carried, and this host does not have it",
+                            step->title);
+    }
+    return true;
+}
+
+static bool all_there(struct pool_import *i, struct uvm_error *err)
+{
+    /* Without a refresh libvirt still lists a volume whose file somebody removed. */
+    if (i->volumes.count > 0 && !pool_store_settle(i->pool->store, i->pool->observer, err))
+        return false;
+    for (size_t k = 0; k < i->volumes.count; k++) {
+        bool found = false;
+        if (!pool_volume_find(i->pool->store, i->volumes.items[k], &found, NULL, err))
+            return false;
+        if (!found)
+            return uvm_fail(err, UVM_LIBVIRT,
+                            "volume %s was deleted by another program while it was imported",
+                            i->volumes.items[k]);
+    }
+    return true;
+}
+
+/* libvirt writes without any sync. Who may not open the pool's folder syncs everything. */
+static bool make_durable(const struct pool *p, struct uvm_error *err)
+{
+    uvm_auto_fd fd = open(p->store->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 && (errno == EACCES || errno == EPERM)) {
+        sync();
+        return true;
+    }
+    if (fd < 0 || syncfs(fd) != 0)
+        return uvm_fail_errno(err, UVM_FAILED, "sync of %s", p->store->path);
+    return true;
+}
+
+static json_t *metadata_texts(const struct pool_import *i)
+{
+    json_t *texts = json_object();
+    for (size_t k = 0; k < i->plan.count; k++) {
+        const struct pool_step *step = &i->plan.steps[k];
+        if (!is_new(step))
+            continue;
+        uvm_auto_free char *text = pool_metadata_text(step->image->metadata);
+        json_object_set_new(texts, step->name, json_string(text));
+    }
+    return texts;
+}
+
+static void retired_names(const struct pool_import *i, struct uvm_strings *ret_names)
+{
+    for (size_t k = 0; k < i->plan.count; k++) {
+        if (i->plan.steps[k].action == POOL_RETIRE)
+            uvm_strings_add(ret_names, i->plan.steps[k].name);
+    }
+}
+
+static void drop_stage(struct pool_import *i)
+{
+    if (!i->stage)
+        return;
+    pool_store_free(i->stage);
+    i->stage = NULL;
+    pool_stage_remove(i->pool);
+}
+
+static bool finish(struct pool_import *i, struct uvm_error *err)
+{
+    struct pool *p = i->pool;
+    mirror_auto_json *metadata = metadata_texts(i);
+    uvm_auto_strings retire = {0};
+    uvm_auto_strings lost = {0};
+
+    retired_names(i, &retire);
+    if (!pool_journal_write_commit(p, metadata, &retire, &i->plan.seen, err))
+        return false;
+    i->committed = true;
+    if (!pool_commit_finish(p, metadata, &retire, &i->plan.seen, &lost, err))
+        return uvm_prefix(err, "the next run will finish what is left");
+    if (lost.count > 0)
+        return uvm_fail(err, UVM_PARTIAL,
+                        "volume %s was deleted by another program: nothing was retired",
+                        lost.items[0]);
+    for (size_t k = 0; k < i->plan.count; k++) {
+        if (i->plan.steps[k].action == POOL_RETIRE)
+            i->plan.steps[k].done = true;
+    }
+    return true;
+}
+
+bool pool_import_commit(struct pool_import *i, struct uvm_error *err)
+{
+    if (i->flags & POOL_IMPORT_DRY_RUN)
+        return true;
+    if (!all_done(i, err) || !all_there(i, err) || !make_durable(i->pool, err) ||
+        !all_there(i, err))
+        return false;
+    drop_stage(i);
+    if (!finish(i, err))
+        return false;
+    if (i->plan.partial)
+        return uvm_fail(
+            err, UVM_PARTIAL,
+            "an image was left out, for its volume is here, unproven, and may be in use");
+    return true;
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+static bool undo(struct pool_import *i, struct uvm_error *err)
+{
+    drop_stage(i);
+    return pool_undo_volumes(i->pool, &i->volumes, err) && pool_journal_remove(i->pool, err);
+}
+
+void pool_import_free(struct pool_import *i)
+{
+    uvm_auto_error err = UVM_ERROR_INIT;
+    if (!i)
+        return;
+    if (i->journaled && !i->committed && !undo(i, &err))
+        uvm_warning(i->pool->observer, "%s; the next run will undo what is left of this one",
+                    err.message);
+    pool_store_free(i->stage);
+    pool_plan_clear(&i->plan);
+    uvm_strings_clear(&i->volumes);
+    free(i);
+}

@@ -1,0 +1,76 @@
+/*
+ * init.c: what uvtool's package makes when it is installed, for a host that has none of it yet.
+ */
+#include "pool/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define IMAGES_MODE   0755 /* QEMU runs as a user of its own, and must get to the images */
+#define METADATA_MODE 02775
+#define STATE_MODE    02770
+#define HOST_GROUP    "libvirt"
+
+static bool is_there(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0;
+}
+
+/* A folder that the members of group libvirt may write to. */
+static bool make_shared(const char *path, mode_t mode, const struct uvm_observer *observer,
+                        struct uvm_error *err)
+{
+    if (is_there(path)) {
+        uvm_notice(observer, "%s is there already", path);
+        return true;
+    }
+    if (!uvm_make_dirs(path, IMAGES_MODE, err))
+        return false;
+    uvm_auto_fd fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "%s", path);
+
+    const struct group *group = getgrnam(HOST_GROUP);
+    if (!group)
+        uvm_notice(observer, "there is no group %s: %s is for its owner alone", HOST_GROUP, path);
+    else if (fchown(fd, (uid_t)-1, group->gr_gid) != 0)
+        return uvm_fail_errno(err, UVM_FAILED, "%s: give to group %s", path, HOST_GROUP);
+    /* After the change of group, which clears the set-group-ID bit. */
+    if (fchmod(fd, group ? mode : mode & ~(mode_t)02020) != 0)
+        return uvm_fail_errno(err, UVM_FAILED, "%s: change mode", path);
+    uvm_done(observer, "make", path, NULL);
+    return true;
+}
+
+static bool make_pool(struct pool_virt *v, const struct pool_options *options,
+                      struct uvm_error *err)
+{
+    UVM_AUTO(pool_store_free) struct pool_store *s = NULL;
+    if (!pool_store_find(v, options->name, &s, err))
+        return false;
+    if (s) {
+        uvm_auto_free char *path = uvm_printable(s->path ? s->path : "no folder");
+        uvm_notice(options->observer, "pool %s is there already, in %s", options->name, path);
+    } else if (!uvm_make_dirs(POOL_DEFAULT_IMAGES, IMAGES_MODE, err) ||
+               !pool_store_define(v, options->name, POOL_DEFAULT_IMAGES, &s, err) ||
+               !pool_store_autostart(s, err)) {
+        return false;
+    } else {
+        uvm_done(options->observer, "make", options->name, "pool in %s", POOL_DEFAULT_IMAGES);
+    }
+    /* Building would give the folder mode 0700, and QEMU's user could not enter it. */
+    return s->active || pool_store_start(s, POOL_NO_BUILD, err);
+}
+
+bool pool_init(const struct pool_options *options, struct uvm_error *err)
+{
+    UVM_AUTO(pool_virt_free) struct pool_virt *v = NULL;
+    return pool_virt_open(options->connect, &v, err) && make_pool(v, options, err) &&
+           make_shared(options->metadata_dir, METADATA_MODE, options->observer, err) &&
+           make_shared(options->state_dir, STATE_MODE, options->observer, err);
+}

@@ -1,0 +1,175 @@
+/*
+ * internal.h: what the files of pool/ share. Nothing outside the folder includes it.
+ */
+#pragma once
+
+#include "pool/libvirt.h"
+#include "pool/pool.h"
+
+struct pool {
+    struct pool_virt *virt;
+    struct pool_store *store; /* the pool itself */
+    char *metadata_dir;
+    char *state_dir;
+    const struct uvm_observer *observer;
+    int lock_fd; /* -1 while the lock is not held */
+};
+
+/* ---- metadata files (metadata.c) ------------------------------------------------------------- */
+
+char *pool_metadata_path(const struct pool *p, const char *name);
+bool pool_metadata_exists(const struct pool *p, const char *name, bool *ret_exists,
+                          struct uvm_error *err);
+/* Every name in the metadata folder. */
+bool pool_metadata_names(const struct pool *p, struct uvm_strings *ret_names,
+                         struct uvm_error *err);
+/* UVM_LIBVIRT when the folder is not there, or not to be written by us. */
+bool pool_metadata_writable(const struct pool *p, struct uvm_error *err);
+/* The content, when it is sound and is about this product and version; else NULL and a warning. The
+ * file may come from any program. */
+json_t *pool_metadata_read(const struct pool *p, const char *name, const char *product,
+                           const char *version);
+/* Puts a file with this text in place, durably. One with another text is replaced. */
+bool pool_metadata_link(const struct pool *p, const char *name, const char *text,
+                        struct uvm_error *err);
+/* Removes a file, durably; absence is success. */
+bool pool_metadata_unlink(const struct pool *p, const char *name, struct uvm_error *err);
+
+/* ---- files and what they stand on (chain.c) -------------------------------------------------- */
+
+/* A file or block device by identity, however it is spelled. Where it cannot be looked at, its
+ * spelling has to do. */
+struct pool_node {
+    char *path;    /* as first spelled */
+    char *backing; /* name in its header, NULL when it stands alone */
+    size_t *next;  /* the files it stands on, by index; more than one when a relative name means
+                        different files from different folders */
+    size_t next_count;
+    bool volume;  /* belongs to a pool: it is walked from on its own account */
+    bool guest;   /* a guest needs it */
+    size_t stamp; /* of the walk that came here last */
+    struct uvm_strings users;
+};
+struct pool_chains {
+    struct pool_node *nodes;
+    size_t count;
+    json_t *index; /* identity -> index into nodes */
+};
+void pool_chains_init(struct pool_chains *c);
+void pool_chains_clear(struct pool_chains *c);
+#define pool_auto_chains __attribute__((cleanup(pool_chains_clear))) struct pool_chains
+
+#define POOL_CHAIN_DEPTH_MAX 200 /* QEMU itself gives up earlier */
+
+/* What it means when the file itself (not what it stands on) is not there. */
+enum pool_missing { POOL_MISSING_IS_DOUBT, POOL_MISSING_IS_FINE };
+
+/* Looks at a file and all that it stands on, reading their headers once. A file that cannot be
+ * looked at becomes a doubt: "<who>: <path>: <reason>". *ret_node is its index; false when it is
+ * not there (or what it is called cannot be understood). Headers are written by guests: hostile. */
+bool pool_chains_add(struct pool_chains *c, const char *name, enum pool_missing missing,
+                     const char *who, struct uvm_strings *doubts, size_t *ret_node);
+
+/* Marks the file and all that it stands on as used: "guest web1", or "guest web1 through FILE" for
+ * what is below the first. Nodes that bear `stamp` were marked for this guest already. */
+void pool_chains_mark_guest(struct pool_chains *c, size_t node, const char *guest, size_t stamp);
+/* Marks what a volume stands on, down to the next volume, as used by `user`. */
+void pool_chains_mark_volume(struct pool_chains *c, size_t node, const char *user, size_t stamp);
+
+/* ---- survey (survey.c) ----------------------------------------------------------------------- */
+
+/* The entry of that name, or NULL. */
+const struct pool_entry *pool_survey_entry(const struct pool_survey *s, const char *name);
+/* "noble amd64 20241004", or product and version where nothing better is known. The caller frees
+ * it. */
+char *pool_entry_title(const struct pool_entry *entry);
+
+/* ---- rollback record (seen.c) ---------------------------------------------------------------- */
+
+/* {"version": 1, "streams": {<content id>: {<product>: {"updated": N, "serial": N}}}} */
+struct pool_seen {
+    json_t *tree;
+};
+void pool_seen_clear(struct pool_seen *s);
+#define pool_auto_seen __attribute__((cleanup(pool_seen_clear))) struct pool_seen
+
+/* A record that is missing is empty; one that is damaged too, with a warning. */
+bool pool_seen_read(const char *state_dir, const struct uvm_observer *observer,
+                    struct pool_seen *ret_seen, struct uvm_error *err);
+/* Takes over the reference to a record that was parsed elsewhere; one without the right shape is
+ * empty. */
+void pool_seen_from_json(json_t *tree, struct pool_seen *ret_seen);
+bool pool_seen_write(const struct pool_seen *s, const char *state_dir, struct uvm_error *err);
+
+/* Where a product of a stream stands in time. `updated` 0 = unknown. */
+struct pool_age {
+    uint64_t updated, serial;
+};
+bool pool_seen_older(const struct pool_seen *s, const char *content_id, const char *product,
+                     struct pool_age age);
+enum pool_seen_how { POOL_SEEN_RAISE, POOL_SEEN_SET };
+void pool_seen_note(struct pool_seen *s, const char *content_id, const char *product,
+                    struct pool_age age, enum pool_seen_how how);
+
+/* ---- journal (journal.c) --------------------------------------------------------------------- */
+
+/*
+ * journal.json, replaced durably at each step:
+ *
+ *     {"version": 1, "phase": "import", "pool": <uuid>, "metadata_dir": <folder>,
+ *      "volumes": [<name>, ...]}                            undo: these are not to be believed
+ *
+ *     {"version": 1, "phase": "commit", "pool": ..., "metadata_dir": ...,
+ *      "metadata": {<name>: <text>, ...}, "retire": [<name>, ...],
+ *      "seen": {...}}                                      finish: do all
+ */
+bool pool_journal_write_import(const struct pool *p, const struct uvm_strings *volumes,
+                               struct uvm_error *err);
+/* `metadata` maps names to the texts of their files. */
+bool pool_journal_write_commit(const struct pool *p, const json_t *metadata,
+                               const struct uvm_strings *retire, const struct pool_seen *seen,
+                               struct uvm_error *err);
+bool pool_journal_remove(const struct pool *p, struct uvm_error *err);
+
+/* Finishes or undoes what a journal that was left behind says. Needs the lock. */
+bool pool_journal_recover(struct pool *p, struct uvm_error *err);
+
+/* The second half of a commit: links the metadata of volumes that are there, records, retires,
+ * removes the journal. Names whose volume is gone are added to `lost`, and then nothing is retired.
+ */
+bool pool_commit_finish(struct pool *p, const json_t *metadata, const struct uvm_strings *retire,
+                        const struct pool_seen *seen, struct uvm_strings *lost,
+                        struct uvm_error *err);
+
+/* Deletes volumes that must not be believed, and metadata that another program gave them. One that
+ * a guest uses meanwhile stays, without metadata. */
+bool pool_undo_volumes(struct pool *p, const struct uvm_strings *volumes, struct uvm_error *err);
+
+/* ---- staging pool (stage.c) ------------------------------------------------------------------ */
+
+/* Makes the staging pool, or takes the one that a crashed run left, and empties it. */
+bool pool_stage_open(struct pool *p, struct pool_store **ret_stage, struct uvm_error *err);
+/* Removes the staging pool and its folder, also where a daemon that died left only the folder. What
+ * cannot be removed does no harm, and must not keep a recovery from its end: it is a warning. */
+void pool_stage_remove(struct pool *p);
+
+/* ---- plan (plan.c) --------------------------------------------------------------------------- */
+
+struct pool_plan {
+    struct pool_step *steps;
+    size_t count;
+    struct pool_seen seen; /* as it is to be after the commit */
+    bool partial;          /* an image is left out for a reason of this host */
+};
+void pool_plan_clear(struct pool_plan *plan);
+
+/* Decides; changes nothing. Errors as in pool_import_begin. */
+bool pool_plan_make(const struct pool_import_options *options, const struct pool_survey *survey,
+                    const struct pool_seen *seen, const struct uvm_observer *observer,
+                    struct pool_plan *ret_plan, struct uvm_error *err);
+
+/* ---- cleanup (clean.c) ----------------------------------------------------------------------- */
+
+/* pool_clean, with its first look already taken. */
+bool pool_clean_after(struct pool *p, const struct pool_survey *first, unsigned flags,
+                      struct pool_cleaned *ret_cleaned, struct uvm_error *err);

@@ -1,0 +1,356 @@
+/*
+ * libvirt.c: connection, storage pools and domains of a libvirt daemon.
+ */
+#include "pool/libvirt.h"
+
+#include "pool/virt.h"
+#include "pool/xml.h"
+
+#include <errno.h>
+#include <libvirt/virterror.h>
+#include <string.h>
+#include <unistd.h>
+
+#define REFRESH_POLL_MS 100
+#define REFRESH_WAIT_MS 2000
+
+/* ---- errors ---------------------------------------------------------------------------------- */
+
+static void silent(void *opaque, virErrorPtr error)
+{
+    (void)opaque;
+    (void)error;
+}
+
+bool pool_virt_fail(struct uvm_error *err, const char *format, ...)
+{
+    virErrorPtr last = virGetLastError();
+    uvm_auto_free char *reason =
+        uvm_printable(last && last->message ? last->message : "no reason given");
+    /* libvirt passes errno on only now and then; qemu-img's reaches us as text alone. */
+    bool full = (last && last->code == VIR_ERR_SYSTEM_ERROR &&
+                 (last->int1 == ENOSPC || last->int1 == EDQUOT || last->int1 == EFBIG)) ||
+                strstr(reason, "No space left on device");
+
+    va_list args;
+    va_start(args, format);
+    uvm_auto_free char *what = uvm_vformat(format, args);
+    va_end(args);
+    return uvm_fail(err, full ? UVM_SPACE : UVM_LIBVIRT, "%s: %s", what, reason);
+}
+
+/* ---- connection ------------------------------------------------------------------------------ */
+
+bool pool_virt_open(const char *uri, struct pool_virt **ret_virt, struct uvm_error *err)
+{
+    virSetErrorFunc(NULL, silent);
+    virConnectPtr conn = virConnectOpen(uri);
+    if (!conn)
+        return pool_virt_fail(err, "libvirt %s", uri);
+
+    UVM_AUTO(pool_virt_free) struct pool_virt *v = uvm_alloc(sizeof(*v));
+    v->conn = conn;
+    char *real = virConnectGetURI(conn);
+    bool remote = real && pool_xml_uri_is_remote(real);
+    uvm_auto_free char *shown = uvm_printable(real ? real : uri);
+    free(real);
+    if (remote)
+        return uvm_fail(err, UVM_LIBVIRT, "libvirt %s: is another host; run uvmirror on that host",
+                        shown);
+    *ret_virt = UVM_STEAL(v);
+    return true;
+}
+
+void pool_virt_free(struct pool_virt *v)
+{
+    if (!v)
+        return;
+    virConnectClose(v->conn);
+    free(v);
+}
+
+/* ---- storage pools --------------------------------------------------------------------------- */
+
+void pool_store_free(struct pool_store *s)
+{
+    if (!s)
+        return;
+    if (s->handle)
+        virStoragePoolFree(s->handle);
+    free(s->name);
+    free(s->uuid);
+    free(s->type);
+    free(s->path);
+    free(s);
+}
+
+void pool_stores_clear(struct pool_stores *s)
+{
+    for (size_t i = 0; i < s->count; i++)
+        pool_store_free(s->items[i]);
+    free(s->items);
+    *s = (struct pool_stores){0};
+}
+
+/* Takes over the handle, also on failure. */
+static bool store_from_handle(struct pool_virt *v, virStoragePoolPtr handle,
+                              struct pool_store **ret_store, struct uvm_error *err)
+{
+    UVM_AUTO(pool_store_free) struct pool_store *s = uvm_alloc(sizeof(*s));
+    char uuid[VIR_UUID_STRING_BUFLEN] = "";
+
+    s->virt = v;
+    s->handle = handle;
+    s->name = uvm_strdup(virStoragePoolGetName(handle));
+    if (virStoragePoolGetUUIDString(handle, uuid) != 0)
+        return pool_virt_fail(err, "pool %s", s->name);
+    s->uuid = uvm_strdup(uuid);
+
+    int active = virStoragePoolIsActive(handle);
+    char *xml = active < 0 ? NULL : virStoragePoolGetXMLDesc(handle, 0);
+    if (!xml)
+        return pool_virt_fail(err, "pool %s", s->name);
+    s->active = active == 1;
+    bool ok = pool_xml_store(xml, &s->type, &s->path, err);
+    free(xml);
+    if (!ok)
+        return uvm_prefix(err, "pool %s", s->name);
+    *ret_store = UVM_STEAL(s);
+    return true;
+}
+
+bool pool_store_find(struct pool_virt *v, const char *name, struct pool_store **ret_store,
+                     struct uvm_error *err)
+{
+    virStoragePoolPtr handle = virStoragePoolLookupByName(v->conn, name);
+    if (handle)
+        return store_from_handle(v, handle, ret_store, err);
+    if (virGetLastErrorCode() != VIR_ERR_NO_STORAGE_POOL)
+        return pool_virt_fail(err, "pool %s", name);
+    *ret_store = NULL;
+    return true;
+}
+
+bool pool_stores_list(struct pool_virt *v, struct pool_stores *ret_stores, struct uvm_error *err)
+{
+    virStoragePoolPtr *handles = NULL;
+    int count = virConnectListAllStoragePools(v->conn, &handles, 0);
+    if (count < 0)
+        return pool_virt_fail(err, "list of storage pools");
+
+    pool_auto_stores stores = {0};
+    bool ok = true;
+    stores.items = uvm_alloc(((size_t)count + 1) * sizeof(*stores.items));
+    for (int i = 0; i < count; i++) {
+        struct pool_store *store = NULL;
+        if (!ok)
+            virStoragePoolFree(handles[i]);
+        else if ((ok = store_from_handle(v, handles[i], &store, err)))
+            stores.items[stores.count++] = store;
+    }
+    free(handles);
+    if (!ok)
+        return false;
+    *ret_stores = stores;
+    stores = (struct pool_stores){0};
+    return true;
+}
+
+bool pool_store_is_folder(const struct pool_store *s)
+{
+    return s->path && (strcmp(s->type, "dir") == 0 || strcmp(s->type, "fs") == 0 ||
+                       strcmp(s->type, "netfs") == 0);
+}
+
+bool pool_store_make_transient(struct pool_virt *v, const char *name, const char *path,
+                               struct pool_store **ret_store, struct uvm_error *err)
+{
+    uvm_auto_free char *xml = pool_xml_folder_pool(name, path);
+    virStoragePoolPtr handle =
+        virStoragePoolCreateXML(v->conn, xml, VIR_STORAGE_POOL_CREATE_WITH_BUILD);
+    if (!handle)
+        return pool_virt_fail(err, "make pool %s in %s", name, path);
+    return store_from_handle(v, handle, ret_store, err);
+}
+
+bool pool_store_define(struct pool_virt *v, const char *name, const char *path,
+                       struct pool_store **ret_store, struct uvm_error *err)
+{
+    uvm_auto_free char *xml = pool_xml_folder_pool(name, path);
+    virStoragePoolPtr handle = virStoragePoolDefineXML(v->conn, xml, 0);
+    if (!handle)
+        return pool_virt_fail(err, "define pool %s in %s", name, path);
+    return store_from_handle(v, handle, ret_store, err);
+}
+
+bool pool_store_start(struct pool_store *s, enum pool_build build, struct uvm_error *err)
+{
+    unsigned flags = build == POOL_BUILD ? VIR_STORAGE_POOL_CREATE_WITH_BUILD : 0;
+    if (virStoragePoolCreate(s->handle, flags) != 0)
+        return pool_virt_fail(err, "start pool %s", s->name);
+    s->active = true;
+    return true;
+}
+
+bool pool_store_autostart(struct pool_store *s, struct uvm_error *err)
+{
+    if (virStoragePoolSetAutostart(s->handle, 1) != 0)
+        return pool_virt_fail(err, "autostart of pool %s", s->name);
+    return true;
+}
+
+bool pool_store_remove(struct pool_store *s, struct uvm_error *err)
+{
+    /* Deleting wants an inactive pool, and a transient one is gone once it is inactive: it is
+     * defined for the moment of its end. */
+    if (s->active && virStoragePoolDestroy(s->handle) != 0)
+        return pool_virt_fail(err, "stop pool %s", s->name);
+    s->active = false;
+
+    uvm_auto_free char *xml = pool_xml_folder_pool(s->name, s->path);
+    virStoragePoolPtr handle = virStoragePoolLookupByName(s->virt->conn, s->name);
+    if (!handle)
+        handle = virStoragePoolDefineXML(s->virt->conn, xml, 0);
+    if (!handle)
+        return pool_virt_fail(err, "remove pool %s", s->name);
+
+    bool ok = virStoragePoolDelete(handle, VIR_STORAGE_POOL_DELETE_NORMAL) == 0;
+    if (!ok)
+        pool_virt_fail(err, "remove folder %s of pool %s", s->path, s->name);
+    if (virStoragePoolUndefine(handle) != 0 && ok)
+        ok = pool_virt_fail(err, "remove pool %s", s->name);
+    virStoragePoolFree(handle);
+    return ok;
+}
+
+/* *ret_later: refused for the moment, because the daemon is at work in the pool. */
+static bool refresh_now(struct pool_store *s, bool *ret_later, struct uvm_error *err)
+{
+    if (virStoragePoolRefresh(s->handle, 0) == 0)
+        return true;
+    /* This has no code of its own. */
+    *ret_later = strstr(virGetLastErrorMessage(), "asynchronous jobs") != NULL;
+    return pool_virt_fail(err, "refresh pool %s", s->name);
+}
+
+bool pool_store_refresh(struct pool_store *s, struct uvm_error *err)
+{
+    /* libvirt refreshes by itself after each upload, and refuses another refresh meanwhile. */
+    for (unsigned waited = 0;; waited += REFRESH_POLL_MS) {
+        bool later = false;
+        if (refresh_now(s, &later, err))
+            return true;
+        if (!later || waited >= REFRESH_WAIT_MS)
+            return false;
+        uvm_error_clear(err);
+        usleep(REFRESH_POLL_MS * 1000);
+    }
+}
+
+bool pool_store_settle(struct pool_store *s, const struct uvm_observer *observer,
+                       struct uvm_error *err)
+{
+    for (unsigned waited = 0;; waited++) {
+        bool later = false;
+        if (refresh_now(s, &later, err))
+            return true;
+        if (!later || waited >= POOL_CLONE_WAIT)
+            return false;
+        uvm_error_clear(err);
+        if (waited == 2)
+            uvm_notice(observer, "waiting for libvirt, which is still at work in pool %s", s->name);
+        if (waited >= POOL_GRACE && !uvm_go_on(observer, err))
+            return uvm_prefix(err, "waiting for pool %s", s->name);
+        sleep(1);
+    }
+}
+
+bool pool_store_available(struct pool_store *s, uint64_t *ret_bytes, struct uvm_error *err)
+{
+    virStoragePoolInfo info;
+    if (virStoragePoolGetInfo(s->handle, &info) != 0)
+        return pool_virt_fail(err, "space in pool %s", s->name);
+    *ret_bytes = info.available;
+    return true;
+}
+
+/* ---- domains --------------------------------------------------------------------------------- */
+
+/* Adds a text from libvirt to the domain's, or a doubt when it could not be had. `absent` is the
+ * error code that means "there is none". */
+static void take_xml(struct pool_domain *d, char *xml, int absent, const char *what)
+{
+    if (xml) {
+        uvm_strings_add(&d->xml, xml);
+        free(xml);
+        return;
+    }
+    int code = virGetLastErrorCode();
+    if (code == absent || code == VIR_ERR_NO_SUPPORT)
+        return;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    pool_virt_fail(&err, "guest %s: %s", d->name, what);
+    uvm_strings_add(&d->doubts, err.message);
+}
+
+static void take_snapshots(struct pool_domain *d, virDomainPtr domain)
+{
+    virDomainSnapshotPtr *list = NULL;
+    int count = virDomainListAllSnapshots(domain, &list, 0);
+    if (count < 0)
+        take_xml(d, NULL, VIR_ERR_NO_SUPPORT, "snapshots");
+    for (int i = 0; i < count; i++) {
+        take_xml(d, virDomainSnapshotGetXMLDesc(list[i], 0), VIR_ERR_OK, "snapshot");
+        virDomainSnapshotFree(list[i]);
+    }
+    free(list);
+}
+
+static void take_checkpoints(struct pool_domain *d, virDomainPtr domain)
+{
+    virDomainCheckpointPtr *list = NULL;
+    int count = virDomainListAllCheckpoints(domain, &list, 0);
+    if (count < 0)
+        take_xml(d, NULL, VIR_ERR_NO_SUPPORT, "checkpoints");
+    for (int i = 0; i < count; i++) {
+        take_xml(d, virDomainCheckpointGetXMLDesc(list[i], 0), VIR_ERR_OK, "checkpoint");
+        virDomainCheckpointFree(list[i]);
+    }
+    free(list);
+}
+
+static void take_domain(struct pool_domain *d, virDomainPtr domain)
+{
+    take_xml(d, virDomainGetXMLDesc(domain, 0), VIR_ERR_OK, "definition");
+    take_xml(d, virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE), VIR_ERR_OK, "definition");
+
+    int saved = virDomainHasManagedSaveImage(domain, 0);
+    if (saved != 0)
+        take_xml(d, saved > 0 ? virDomainManagedSaveGetXMLDesc(domain, 0) : NULL,
+                 VIR_ERR_NO_SUPPORT, "managed save");
+    take_snapshots(d, domain);
+    take_checkpoints(d, domain);
+    if (virDomainIsActive(domain) != 0)
+        take_xml(d, virDomainBackupGetXMLDesc(domain, 0), VIR_ERR_NO_DOMAIN_BACKUP, "backup job");
+}
+
+bool pool_domains_each(struct pool_virt *v,
+                       void (*each)(void *opaque, const struct pool_domain *domain), void *opaque,
+                       struct uvm_error *err)
+{
+    virDomainPtr *domains = NULL;
+    int count = virConnectListAllDomains(v->conn, &domains, 0);
+    if (count < 0)
+        return pool_virt_fail(err, "list of guests");
+    for (int i = 0; i < count; i++) {
+        uvm_auto_free char *name = uvm_printable(virDomainGetName(domains[i]));
+        struct pool_domain d = {.name = name};
+        take_domain(&d, domains[i]);
+        each(opaque, &d);
+        uvm_strings_clear(&d.xml);
+        uvm_strings_clear(&d.doubts);
+        virDomainFree(domains[i]);
+    }
+    free(domains);
+    return true;
+}

@@ -1,0 +1,154 @@
+/*
+ * libvirt.h: the thin layer over libvirt. libvirt.c (connection, pools, domains) and volume.c
+ * (volumes) are the only files that include its header.
+ *
+ * Errors carry libvirt's own text; their code is UVM_LIBVIRT, or UVM_SPACE when the daemon ran out
+ * of space. What comes from the daemon is XML that other programs wrote: it is made printable
+ * before it gets into a message.
+ */
+#pragma once
+
+#include "mirror/base/base.h"
+
+/* ---- connection ------------------------------------------------------------------------------ */
+
+struct pool_virt;
+
+/* Connects, and silences libvirt's own printing. A daemon on another host is refused: chains are
+ * read from the files themselves. */
+bool pool_virt_open(const char *uri, struct pool_virt **ret_virt, struct uvm_error *err);
+void pool_virt_free(struct pool_virt *v);
+UVM_DEFINE_AUTO(struct pool_virt *, pool_virt_free)
+
+/* ---- storage pools --------------------------------------------------------------------------- */
+
+struct pool_store {
+    struct pool_virt *virt;         /* borrowed */
+    struct _virStoragePool *handle; /* owned */
+    char *name;
+    char *uuid;
+    char *type; /* "dir", "fs", "logical", ... */
+    char *path; /* of its target; NULL when it has none */
+    bool active;
+};
+void pool_store_free(struct pool_store *s);
+UVM_DEFINE_AUTO(struct pool_store *, pool_store_free)
+
+struct pool_stores {
+    struct pool_store **items;
+    size_t count;
+};
+void pool_stores_clear(struct pool_stores *s);
+#define pool_auto_stores __attribute__((cleanup(pool_stores_clear))) struct pool_stores
+
+/* Finds a pool by name; *ret_store is NULL when there is none. */
+bool pool_store_find(struct pool_virt *v, const char *name, struct pool_store **ret_store,
+                     struct uvm_error *err);
+/* Every pool, active or not. */
+bool pool_stores_list(struct pool_virt *v, struct pool_stores *ret_stores, struct uvm_error *err);
+
+/* A pool whose volumes are files of one folder: "dir", "fs", "netfs". */
+bool pool_store_is_folder(const struct pool_store *s);
+
+/* Makes a folder and an active pool on it that is gone with the daemon. */
+bool pool_store_make_transient(struct pool_virt *v, const char *name, const char *path,
+                               struct pool_store **ret_store, struct uvm_error *err);
+/* Defines a pool on a folder that is there. */
+bool pool_store_define(struct pool_virt *v, const char *name, const char *path,
+                       struct pool_store **ret_store, struct uvm_error *err);
+/* Starts a pool. POOL_BUILD makes its folder where that is missing, and sets the mode that the
+ * pool's definition names. */
+enum pool_build { POOL_NO_BUILD, POOL_BUILD };
+bool pool_store_start(struct pool_store *s, enum pool_build build, struct uvm_error *err);
+bool pool_store_autostart(struct pool_store *s, struct uvm_error *err);
+/* Stops a pool of ours and removes it, and its folder, which must be empty. */
+bool pool_store_remove(struct pool_store *s, struct uvm_error *err);
+
+/* Makes libvirt look into the folder again. Refused while a clone runs. */
+bool pool_store_refresh(struct pool_store *s, struct uvm_error *err);
+/* The same, but waits for a clone whose client died: POOL_CLONE_WAIT seconds, or until the run is
+ * asked to stop and POOL_GRACE seconds are over. */
+#define POOL_CLONE_WAIT 600
+#define POOL_GRACE      5
+bool pool_store_settle(struct pool_store *s, const struct uvm_observer *observer,
+                       struct uvm_error *err);
+/* Bytes free on the pool's file system. */
+bool pool_store_available(struct pool_store *s, uint64_t *ret_bytes, struct uvm_error *err);
+
+/* ---- volumes --------------------------------------------------------------------------------- */
+
+struct pool_volume {
+    char *name;
+    char *path;          /* NULL when it is no local path */
+    uint64_t capacity;   /* 0 in a brief list */
+    uint64_t allocation; /* 0 in a brief list */
+};
+void pool_volume_clear(struct pool_volume *v);
+#define pool_auto_volume __attribute__((cleanup(pool_volume_clear))) struct pool_volume
+
+struct pool_volumes {
+    struct pool_volume *items;
+    size_t count;
+};
+void pool_volumes_clear(struct pool_volumes *v);
+#define pool_auto_volumes __attribute__((cleanup(pool_volumes_clear))) struct pool_volumes
+
+/* Names and paths of a pool's volumes; `detail` costs a call to the daemon per volume. */
+enum pool_detail { POOL_BRIEF, POOL_SIZES };
+bool pool_volumes_list(struct pool_store *s, enum pool_detail detail,
+                       struct pool_volumes *ret_volumes, struct uvm_error *err);
+
+/* Looks one volume up; *ret_found says whether it is there. `ret_volume` may be NULL. */
+bool pool_volume_find(struct pool_store *s, const char *name, bool *ret_found,
+                      struct pool_volume *ret_volume, struct uvm_error *err);
+
+/* What a new volume is to be. */
+struct pool_volume_spec {
+    const char *name;
+    const char *format; /* "raw" or "qcow2" */
+    uint64_t capacity;
+};
+
+/* Makes an empty volume. *ret_exists is set when it failed because the name is taken. */
+bool pool_volume_create(struct pool_store *s, const struct pool_volume_spec *spec, bool *ret_exists,
+                        struct uvm_error *err);
+
+/* Makes a volume with the content of another one, converted by the daemon. Emits progress (step
+ * "convert", `subject`) from the caller's thread. The clone cannot be stopped: it is waited for. */
+bool pool_volume_clone(struct pool_store *from, const char *from_name, struct pool_store *to,
+                       const struct pool_volume_spec *spec, const struct uvm_observer *observer,
+                       const char *subject, bool *ret_exists, struct uvm_error *err);
+
+/* Deletes a volume; absence is success. While the daemon still works on it (a clone whose client
+ * died) deletion is refused: POOL_WAIT waits for that as pool_store_settle does, and is for volumes
+ * of ours alone: by the time the wait is over, another program's may be in use. */
+enum pool_patience { POOL_AT_ONCE, POOL_WAIT };
+bool pool_volume_delete(struct pool_store *s, const char *name, enum pool_patience patience,
+                        const struct uvm_observer *observer, struct uvm_error *err);
+
+/* Sends bytes into a volume. */
+struct pool_upload;
+bool pool_upload_begin(struct pool_store *s, const char *name, uint64_t offset, uint64_t length,
+                       struct pool_upload **ret_upload, struct uvm_error *err);
+bool pool_upload_send(struct pool_upload *u, const void *data, size_t len, struct uvm_error *err);
+/* Ends an upload. libvirt accepts too few bytes, and a volume that went away meanwhile: the bytes
+ * are counted, and the volume is looked up again. */
+bool pool_upload_finish(struct pool_upload *u, struct uvm_error *err);
+/* Aborts the upload when it was not finished. */
+void pool_upload_free(struct pool_upload *u);
+UVM_DEFINE_AUTO(struct pool_upload *, pool_upload_free)
+
+/* ---- domains --------------------------------------------------------------------------------- */
+
+/* Everything that libvirt knows about the files of one guest. */
+struct pool_domain {
+    const char *name; /* printable */
+    struct uvm_strings
+        xml; /* domain (live, inactive, managed save), snapshots, checkpoints, backup */
+    struct uvm_strings doubts; /* what of it could not be had */
+};
+
+/* Calls `each` for every domain, running or not. */
+bool pool_domains_each(struct pool_virt *v,
+                       void (*each)(void *opaque, const struct pool_domain *domain), void *opaque,
+                       struct uvm_error *err);

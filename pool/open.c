@@ -1,0 +1,53 @@
+/*
+ * open.c: opening the pool.
+ */
+#include "pool/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void pool_free(struct pool *p)
+{
+    if (!p)
+        return;
+    pool_store_free(p->store);
+    pool_virt_free(p->virt);
+    free(p->metadata_dir);
+    free(p->state_dir);
+    if (p->lock_fd >= 0)
+        close(p->lock_fd);
+    free(p);
+}
+
+static bool check_store(const struct pool_store *s, const char *name, struct uvm_error *err)
+{
+    if (!s)
+        return uvm_fail(err, UVM_LIBVIRT, "pool %s does not exist (see 'uvmirror init')", name);
+    if (!pool_store_is_folder(s))
+        return uvm_fail(err, UVM_LIBVIRT,
+                        "pool %s is of type %s: uvtool keeps images in pools of type dir only",
+                        name, s->type);
+    if (!s->active)
+        return uvm_fail(err, UVM_LIBVIRT, "pool %s is not active (see 'virsh pool-start %s')", name,
+                        name);
+    return true;
+}
+
+bool pool_open(const struct pool_options *options, struct pool **ret_pool, struct uvm_error *err)
+{
+    UVM_AUTO(pool_free) struct pool *p = uvm_alloc(sizeof(*p));
+    p->lock_fd = -1;
+    p->observer = options->observer;
+    /* The journal and the binding know the folder by this name: one spelling from everywhere. */
+    p->metadata_dir = realpath(options->metadata_dir, NULL);
+    if (!p->metadata_dir)
+        p->metadata_dir = uvm_strdup(options->metadata_dir);
+    p->state_dir = uvm_strdup(options->state_dir);
+    if (!pool_virt_open(options->connect, &p->virt, err) ||
+        !pool_store_find(p->virt, options->name, &p->store, err) ||
+        !check_store(p->store, options->name, err))
+        return false;
+    *ret_pool = UVM_STEAL(p);
+    return true;
+}

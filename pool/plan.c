@@ -1,0 +1,387 @@
+/*
+ * plan.c: what an import will do, decided before anything is touched.
+ *
+ * The manifest stands for the source. Of each product that it names completely, the newest `max`
+ * versions that it lists stay or come, every other version on the host is retired (simplestreams'
+ * resolve_work with max_items). Products named incompletely only add; products that are not named
+ * are left alone.
+ */
+#include "pool/internal.h"
+
+#include <limits.h>
+#include <string.h>
+
+#define WHY_NOT_IMPORTABLE "is not for uvtool's pool"
+#define WHY_FILTERED       "does not match the filters"
+#define WHY_OLDER          "of an older stream or bundle than this host has seen"
+#define WHY_MAX            "older than the newest versions that are kept"
+#define WHY_TWICE          "listed twice"
+#define WHY_UNPROVEN       "its volume is here without metadata and may be in use: not replaced"
+
+struct planner {
+    const struct pool_import_options *options;
+    const struct pool_survey *survey;
+    const struct pool_seen *seen;
+    const struct uvm_observer *observer;
+    struct pool_plan plan;
+    json_t *products;         /* name -> in how many sources */
+    json_t *steps;            /* volume name -> index of the step that deals with it */
+    size_t candidates, older; /* products */
+};
+
+void pool_plan_clear(struct pool_plan *plan)
+{
+    for (size_t i = 0; i < plan->count; i++) {
+        free(plan->steps[i].name);
+        free(plan->steps[i].title);
+    }
+    free(plan->steps);
+    pool_seen_clear(&plan->seen);
+    *plan = (struct pool_plan){0};
+}
+
+static void planner_clear(struct planner *pl)
+{
+    pool_plan_clear(&pl->plan);
+    json_decref(pl->products);
+    json_decref(pl->steps);
+}
+#define auto_planner __attribute__((cleanup(planner_clear))) struct planner
+
+/* ---- steps ----------------------------------------------------------------------------------- */
+
+static struct pool_step *new_step(struct planner *pl, enum pool_action action, const char *reason)
+{
+    struct pool_plan *plan = &pl->plan;
+    plan->steps = uvm_grow(plan->steps, plan->count + 1, sizeof(*plan->steps));
+    struct pool_step *step = &plan->steps[plan->count++];
+    *step = (struct pool_step){.action = action, .reason = reason};
+    return step;
+}
+
+static void image_step(struct planner *pl, enum pool_action action,
+                       const struct mirror_image *image, const char *reason)
+{
+    struct pool_step *step = new_step(pl, action, reason);
+    step->image = image;
+    step->name = pool_volume_name(image->product, image->version);
+    step->title = mirror_image_title(image);
+}
+
+static void retire_step(struct planner *pl, const struct pool_entry *entry)
+{
+    struct pool_step *step = new_step(pl, POOL_RETIRE, NULL);
+    step->name = uvm_strdup(entry->name);
+    step->title = pool_entry_title(entry);
+}
+
+/* ---- one image ------------------------------------------------------------------------------- */
+
+/* 1 = equal, 0 = differ, -1 = nothing to compare. */
+static int compare_hex(const char *a, const char *b)
+{
+    return !a || !b ? -1 : strcasecmp(a, b) == 0;
+}
+
+static bool same_content(const struct mirror_image *image, const char *sha256, const char *sha512)
+{
+    return compare_hex(image->sha256, sha256) != 0 && compare_hex(image->sha512, sha512) != 0;
+}
+
+static bool check_usable(const struct mirror_image *image, const char *name, struct uvm_error *err)
+{
+    if (strlen(name) > NAME_MAX)
+        return uvm_fail(err, UVM_CONTENT, "%s %s: makes a name of %zu bytes, and files have %d",
+                        image->product, image->version, strlen(name), NAME_MAX);
+    static const char *const wanted[] = {"release", "arch", "label"};
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        if (!*mirror_image_get(image, wanted[i]))
+            return uvm_fail(err, UVM_CONTENT, "%s %s: has no %s, and uvtool cannot do without",
+                            image->product, image->version, wanted[i]);
+    }
+    return true;
+}
+
+/* The same product and version from a second source. */
+static bool seen_twice(struct planner *pl, const struct mirror_image *image, const char *name,
+                       bool *ret_twice, struct uvm_error *err)
+{
+    const json_t *known = json_object_get(pl->steps, name);
+    *ret_twice = known != NULL;
+    if (!known) {
+        json_object_set_new(pl->steps, name, json_integer((json_int_t)pl->plan.count));
+        return true;
+    }
+    const struct mirror_image *first = pl->plan.steps[json_integer_value(known)].image;
+    if (!same_content(image, first->sha256, first->sha512))
+        return uvm_fail(err, UVM_CONTENT, "%s %s: listed twice, with different checksums",
+                        image->product, image->version);
+    image_step(pl, POOL_SKIP, image, WHY_TWICE);
+    return true;
+}
+
+/* A volume whose metadata is missing or damaged proves nothing. *ret_partial: it had to be left
+ * alone. */
+static void plan_unproven(struct planner *pl, const struct mirror_image *image,
+                          const struct pool_entry *entry, bool *ret_partial)
+{
+    if (entry->users.count == 0 && pl->survey->doubts.count == 0) {
+        image_step(pl, POOL_ADOPT, image, NULL);
+        return;
+    }
+    image_step(pl, POOL_SKIP, image, WHY_UNPROVEN);
+    *ret_partial = pl->plan.partial = true;
+    const char *title = pl->plan.steps[pl->plan.count - 1].title;
+    uvm_warning(pl->observer, "%s: %s: %s", title, WHY_UNPROVEN,
+                entry->users.count ? entry->users.items[0] : pl->survey->doubts.items[0]);
+}
+
+/* An image that is wanted. */
+static bool plan_image(struct planner *pl, const struct mirror_image *image, bool *ret_partial,
+                       struct uvm_error *err)
+{
+    uvm_auto_free char *name = pool_volume_name(image->product, image->version);
+    const struct pool_entry *entry = pool_survey_entry(pl->survey, name);
+    bool twice = false;
+    if (!check_usable(image, name, err) || !seen_twice(pl, image, name, &twice, err))
+        return false;
+    if (twice)
+        return true;
+    if (!entry || entry->state == POOL_BROKEN) {
+        image_step(pl, POOL_ADD, image, NULL);
+        return true;
+    }
+    if (entry->state != POOL_READY || !entry->metadata) {
+        plan_unproven(pl, image, entry, ret_partial);
+        return true;
+    }
+    if (!same_content(image, json_string_value(json_object_get(entry->metadata, "sha256")),
+                      json_string_value(json_object_get(entry->metadata, "sha512"))))
+        return uvm_fail(err, UVM_CONTENT,
+                        "%s %s: is on this host with another checksum than the bundle's",
+                        image->product, image->version);
+    image_step(pl, POOL_KEEP, image, NULL);
+    return true;
+}
+
+/* ---- one product ----------------------------------------------------------------------------- */
+
+/* How a product is looked at: which of its images can be taken, and which versions there are. */
+struct view {
+    const struct mirror_product *product;
+    const struct mirror_image **images; /* importable, matching */
+    size_t count;
+    struct uvm_strings versions; /* among which the newest are kept */
+    bool complete;
+};
+
+static void view_clear(struct view *v)
+{
+    free(v->images);
+    uvm_strings_clear(&v->versions);
+}
+#define auto_view __attribute__((cleanup(view_clear))) struct view
+
+static void add_version(struct view *v, const char *version)
+{
+    if (!uvm_strings_has(&v->versions, version))
+        uvm_strings_add(&v->versions, version);
+}
+
+/* Sorts the product's images into those that count and those that are skipped. */
+static void look_at(struct planner *pl, const struct mirror_product *product, struct view *v)
+{
+    const struct mirror_filters *filters = pl->options->filters;
+    bool hidden = false;
+
+    v->product = product;
+    v->images = uvm_alloc((product->image_count + 1) * sizeof(const struct mirror_image *));
+    for (size_t i = 0; i < product->image_count; i++) {
+        const struct mirror_image *image = &product->images[i];
+        if (!mirror_image_importable(image)) {
+            image_step(pl, POOL_SKIP, image, WHY_NOT_IMPORTABLE);
+        } else if (filters && !mirror_filters_match(filters, image->metadata)) {
+            image_step(pl, POOL_SKIP, image, WHY_FILTERED);
+            hidden = true;
+        } else {
+            v->images[v->count++] = image;
+            add_version(v, image->version);
+        }
+    }
+    /* A version in two sources, or hidden by a filter here, is no reason to retire another. */
+    v->complete = product->complete && !hidden &&
+                  json_integer_value(json_object_get(pl->products, product->name)) == 1;
+    for (size_t i = 0; v->complete && i < product->versions.count; i++)
+        add_version(v, product->versions.items[i]);
+}
+
+/* Whether a version is one of the newest `max` that are listed. */
+static bool is_wanted(const struct view *v, const char *version, unsigned max)
+{
+    size_t newer = 0;
+    if (!uvm_strings_has(&v->versions, version))
+        return false;
+    for (size_t i = 0; i < v->versions.count; i++) {
+        if (mirror_version_compare(v->versions.items[i], version) > 0)
+            newer++;
+    }
+    return max == 0 || newer < max;
+}
+
+static void skip_all(struct planner *pl, const struct view *v, const char *reason)
+{
+    for (size_t i = 0; i < v->count; i++)
+        image_step(pl, POOL_SKIP, v->images[i], reason);
+}
+
+static void retire_others(struct planner *pl, const struct view *v)
+{
+    for (size_t i = 0; i < pl->survey->count; i++) {
+        const struct pool_entry *e = &pl->survey->entries[i];
+        if (e->state == POOL_READY && strcmp(e->product, v->product->name) == 0 &&
+            !is_wanted(v, e->version, pl->options->max_versions))
+            retire_step(pl, e);
+    }
+}
+
+static bool plan_product(struct planner *pl, const struct pool_source *source,
+                         const struct mirror_product *product, struct uvm_error *err)
+{
+    auto_view v = {0};
+    bool lower = pl->options->flags & POOL_IMPORT_ALLOW_OLDER;
+    struct pool_age age = {source->updated_at > 0 ? (uint64_t)source->updated_at : 0,
+                           pl->options->serial};
+    look_at(pl, product, &v);
+    if (v.count == 0)
+        return true;
+
+    pl->candidates++;
+    if (!lower && pool_seen_older(pl->seen, source->content_id, product->name, age)) {
+        pl->older++;
+        uvm_notice(pl->observer, "%s: skipped, %s", product->name, WHY_OLDER);
+        skip_all(pl, &v, WHY_OLDER);
+        return true;
+    }
+
+    bool partial = false;
+    for (size_t i = 0; i < v.count; i++) {
+        if (!is_wanted(&v, v.images[i]->version, pl->options->max_versions))
+            image_step(pl, POOL_SKIP, v.images[i], WHY_MAX);
+        else if (!plan_image(pl, v.images[i], &partial, err))
+            return false;
+    }
+    /* Where the new one could not come, the old ones stay. */
+    if (v.complete && !partial)
+        retire_others(pl, &v);
+    pool_seen_note(&pl->plan.seen, source->content_id, product->name, age,
+                   lower ? POOL_SEEN_SET : POOL_SEEN_RAISE);
+    return true;
+}
+
+/* ---- what uvt-kvm will make of it ------------------------------------------------------------ */
+
+static bool is_retired(const struct planner *pl, const char *name)
+{
+    for (size_t i = 0; i < pl->plan.count; i++) {
+        if (pl->plan.steps[i].action == POOL_RETIRE && strcmp(pl->plan.steps[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void count_image(json_t *groups, const json_t *metadata)
+{
+    uvm_auto_free char *group = uvm_format("release=%s arch=%s label=%s",
+                                           json_string_value(json_object_get(metadata, "release")),
+                                           json_string_value(json_object_get(metadata, "arch")),
+                                           json_string_value(json_object_get(metadata, "label")));
+    json_int_t count = json_integer_value(json_object_get(groups, group));
+    json_object_set_new(groups, group, json_integer(count + 1));
+}
+
+/* uvt-kvm takes the image of a release, and stops when there are two; it prefers none to the wrong
+ * arch. */
+static void warn_of_ambiguity(const struct planner *pl)
+{
+    mirror_auto_json *groups = json_object();
+    mirror_auto_json *added = json_object();
+    const char *arch = mirror_host_arch();
+    size_t images = 0, fitting = 0;
+
+    for (size_t i = 0; i < pl->plan.count; i++) {
+        const struct pool_step *step = &pl->plan.steps[i];
+        if (step->action != POOL_ADD && step->action != POOL_ADOPT)
+            continue;
+        images++;
+        fitting += strcmp(mirror_image_get(step->image, "arch"), arch) == 0;
+        count_image(groups, step->image->metadata);
+        count_image(added, step->image->metadata);
+    }
+    for (size_t i = 0; images && i < pl->survey->count; i++) {
+        const struct pool_entry *e = &pl->survey->entries[i];
+        const char *has = json_string_value(json_object_get(e->metadata, "arch"));
+        if (e->state != POOL_READY || !e->metadata || is_retired(pl, e->name))
+            continue;
+        fitting += has && strcmp(has, arch) == 0;
+        count_image(groups, e->metadata);
+    }
+
+    const char *group;
+    json_t *count;
+    json_object_foreach(added, group, count)
+    {
+        uvm_auto_free char *shown = uvm_printable(group);
+        if (json_integer_value(json_object_get(groups, group)) > 1)
+            uvm_warning(pl->observer, "several images will match %s: uvt-kvm asks for more filters",
+                        shown);
+    }
+    if (images && !fitting)
+        uvm_warning(pl->observer, "no image is for this host's architecture, %s", arch);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+static void count_products(struct planner *pl)
+{
+    for (size_t i = 0; i < pl->options->source_count; i++) {
+        const struct mirror_selection *s = pl->options->sources[i].selection;
+        for (size_t k = 0; k < s->count; k++) {
+            json_int_t count =
+                json_integer_value(json_object_get(pl->products, s->products[k].name));
+            json_object_set_new(pl->products, s->products[k].name, json_integer(count + 1));
+        }
+    }
+}
+
+static bool plan_sources(struct planner *pl, struct uvm_error *err)
+{
+    for (size_t i = 0; i < pl->options->source_count; i++) {
+        const struct pool_source *source = &pl->options->sources[i];
+        for (size_t k = 0; k < source->selection->count; k++) {
+            if (!plan_product(pl, source, &source->selection->products[k], err))
+                return false;
+        }
+    }
+    if (pl->older > 0 && pl->older == pl->candidates)
+        return uvm_fail(
+            err, UVM_TRUST,
+            "everything in it is older than what this host has seen (--allow-older takes it)");
+    return true;
+}
+
+bool pool_plan_make(const struct pool_import_options *options, const struct pool_survey *survey,
+                    const struct pool_seen *seen, const struct uvm_observer *observer,
+                    struct pool_plan *ret_plan, struct uvm_error *err)
+{
+    auto_planner pl = {.options = options, .survey = survey, .seen = seen, .observer = observer};
+    pl.products = json_object();
+    pl.steps = json_object();
+    pool_seen_from_json(json_deep_copy(seen->tree), &pl.plan.seen);
+    count_products(&pl);
+    if (!plan_sources(&pl, err))
+        return false;
+    warn_of_ambiguity(&pl);
+    *ret_plan = pl.plan;
+    pl.plan = (struct pool_plan){0};
+    return true;
+}

@@ -1,0 +1,210 @@
+/*
+ * pool.h: the destination: uvtool's libvirt pool and metadata folder.
+ *
+ * uvtool knows an image by two things, each named "x-uvt-b64-" + base64("<product> <version>"): a
+ * volume in the libvirt pool "uvtool", and a file of metadata. Their four states:
+ *
+ *     metadata  volume    state
+ *     yes       yes       POOL_READY    new guests can be made from it
+ *     no        yes       POOL_RETIRED  gone from view, a guest still uses it
+ *                         POOL_UNUSED   gone from view, nobody uses it: the next cleanup deletes it
+ *     yes       no        POOL_BROKEN   an error: import and clean erase the metadata
+ *
+ * Every step below keeps these states true at every instant: a volume is complete, checked and
+ * durable before its metadata is linked, and metadata is gone before its volume is deleted.
+ *
+ * Volumes are reached through the libvirt API only. Nothing here knows bundles: an import is given
+ * products (mirror.h) and readers of bytes.
+ *
+ * The state folder (one per host):
+ *
+ *     lock          one changing uvmirror at a time
+ *     journal.json  the import that is under way: volume names, before they exist
+ *     seen.json     highest stream `updated` and serial per content id and product
+ *     binding.json  which pool, by UUID, a metadata folder belongs to
+ */
+#pragma once
+
+#include "mirror/mirror.h"
+
+#define POOL_DEFAULT_CONNECT  "qemu:///system"
+#define POOL_DEFAULT_NAME     "uvtool"
+#define POOL_DEFAULT_IMAGES   "/var/lib/uvtool/libvirt/images"
+#define POOL_DEFAULT_METADATA "/var/lib/uvtool/libvirt/metadata"
+#define POOL_STAGE_NAME       "uvmirror-stage"
+#define POOL_METADATA_MAX     ((size_t)1 << 20) /* bytes of a metadata file */
+
+/* ---- names and metadata ---------------------------------------------------------------------- */
+
+/* "x-uvt-b64-" + base64 with '-' for '+' and '_' for '/', padding kept. The caller frees it. */
+char *pool_volume_name(const char *product, const char *version);
+
+/* The reverse. False when the name is not ours: it does not decode, holds no blank, an empty
+ * product or version, or does not encode again to itself. */
+bool pool_volume_parse(const char *name, char **ret_product, char **ret_version);
+
+/* A metadata file's content: the pairs in their order, as Python 3's json.dump(indent=4) prints
+ * them (non-ASCII as \uXXXX, no newline at the end). The caller frees it. */
+char *pool_metadata_text(const json_t *metadata);
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+struct pool_options {
+    const char *connect; /* libvirt URI */
+    const char *name;    /* of the pool */
+    const char *metadata_dir;
+    const char *state_dir;
+    const struct uvm_observer *observer;
+};
+
+struct pool;
+
+/* Connects, finds the pool, checks that it is an active pool of folder type. Reads only.
+ * UVM_LIBVIRT says what to do ('uvmirror init', 'virsh pool-start'). */
+bool pool_open(const struct pool_options *options, struct pool **ret_pool, struct uvm_error *err);
+void pool_free(struct pool *p);
+UVM_DEFINE_AUTO(struct pool *, pool_free)
+
+/* Takes the host's lock and finishes or undoes what a crashed run left (its journal). Needed before
+ * pool_import_begin and pool_clean. UVM_BUSY; UVM_LIBVIRT when the metadata folder belongs to
+ * another pool or the pool to another folder, or when the interrupted import was into another one. */
+bool pool_lock(struct pool *p, struct uvm_error *err);
+
+/* Makes what uvtool's package makes: image folder, pool (defined, autostart, started), metadata
+ * folder (2775 root:libvirt when the group exists), state folder. What is there already is left as
+ * it is, and said so by a notice. */
+bool pool_init(const struct pool_options *options, struct uvm_error *err);
+
+/* ---- survey: what is there, and who uses it -------------------------------------------------- */
+
+enum pool_state { POOL_READY, POOL_RETIRED, POOL_UNUSED, POOL_BROKEN, POOL_FOREIGN };
+const char *pool_state_name(enum pool_state state); /* "ready", ... ; POOL_FOREIGN: "foreign" */
+
+struct pool_entry {
+    char *name;    /* of volume and metadata file */
+    char *product; /* NULL for POOL_FOREIGN */
+    char *version; /* NULL for POOL_FOREIGN */
+    enum pool_state state;
+    json_t *metadata; /* NULL without (sound) metadata */
+    /* What is known of the product: the metadata, or that of another version of it on this host; NULL
+     * when there is none. For people to read. */
+    json_t *about;
+    uint64_t allocation;      /* bytes on disk */
+    uint64_t capacity;        /* bytes a guest sees */
+    struct uvm_strings users; /* why it is kept: "guest web1", "guest web1 through web1.qcow" */
+};
+struct pool_survey {
+    struct pool_entry *entries; /* by product, then version, newest first; foreign ones last */
+    size_t count;
+    /* Non-empty: use could not be told for sure ("guest web1: /x/y.qcow2: Permission denied"), so
+     * nothing may be deleted, and no entry is called POOL_UNUSED but POOL_RETIRED. */
+    struct uvm_strings doubts;
+    bool listed; /* the pool was refreshed: that a volume is missing can be believed */
+};
+void pool_survey_clear(struct pool_survey *s);
+#define pool_auto_survey __attribute__((cleanup(pool_survey_clear))) struct pool_survey
+
+/* Looks at volumes, metadata and every domain. Refreshes the folder pools first (libvirt knows only
+ * what it saw at the last refresh). Changes nothing else. */
+bool pool_survey_take(struct pool *p, struct pool_survey *ret_survey, struct uvm_error *err);
+
+/* ---- import ---------------------------------------------------------------------------------- */
+
+/* One stream's worth of what a bundle stands for. */
+struct pool_source {
+    const char *content_id;
+    time_t updated_at; /* of the stream, 0 = unknown */
+    const struct mirror_selection *selection;
+};
+
+enum pool_import_flags {
+    POOL_IMPORT_ALLOW_OLDER =
+        1 << 0, /* an older stream or serial is taken, and the record lowered */
+    POOL_IMPORT_KEEP_COMPRESSED = 1 << 1, /* volumes get the image's own bytes */
+    POOL_IMPORT_DRY_RUN = 1 << 2,         /* plan only */
+    POOL_IMPORT_NO_CLEAN = 1 << 3,        /* unused volumes are not deleted first */
+};
+
+struct pool_import_options {
+    const struct pool_source *sources;
+    size_t source_count;
+    uint64_t serial;                      /* of the bundle */
+    const struct mirror_filters *filters; /* of the import's command line; NULL = all */
+    unsigned max_versions;                /* per product; 0 = all */
+    uint64_t max_virtual;                 /* 0 = MIRROR_VIRTUAL_MAX */
+    unsigned flags;                       /* enum pool_import_flags */
+};
+
+enum pool_action {
+    POOL_SKIP,   /* not importable, filtered, older than --max wants, of an older stream, or its
+                    volume is here without metadata and may be in use */
+    POOL_KEEP,   /* already there: nothing to do */
+    POOL_ADD,    /* a new volume and its metadata */
+    POOL_ADOPT,  /* the volume is there without (sound) metadata and unused: it is replaced */
+    POOL_RETIRE, /* of the plan only: metadata goes, the volume when nobody uses it */
+};
+
+/* A line of the plan. */
+struct pool_step {
+    enum pool_action action;
+    char *name;                       /* of the volume */
+    char *title;                      /* "noble amd64 20241004" */
+    const struct mirror_image *image; /* NULL for POOL_RETIRE; borrowed from the sources */
+    const char *reason;               /* SKIP: why; static */
+    bool done;
+};
+
+struct pool_import;
+
+/* Makes the plan: what is new, what is there, what is retired (section 6: of each complete product
+ * the newest `max_versions` that it lists stay or come, every other version on the host is
+ * retired). Volumes that are already unused are deleted first, then the space for all that is new
+ * is checked. UVM_TRUST when everything is older than what this host has seen; UVM_CONTENT when a
+ * product and version is here with another checksum; UVM_SPACE. A dry run changes nothing. */
+bool pool_import_begin(struct pool *p, const struct pool_import_options *options,
+                       struct pool_import **ret_import, struct uvm_error *err);
+
+const struct pool_step *pool_import_steps(const struct pool_import *i, size_t *ret_count);
+
+/* Whether the bytes of this image are wanted. */
+bool pool_import_wants(const struct pool_import *i, const struct mirror_image *image);
+
+/* Makes the volumes of the `count` images, which share these bytes: journal, upload into the
+ * staging pool (qcow2 head checked before the first byte is sent), the reader's own verification at
+ * its end, one clone per image into the pool. No metadata yet: nothing can use them. */
+bool pool_import_image(struct pool_import *i, const struct mirror_image *const *images,
+                       size_t count, struct uvm_reader data, struct uvm_error *err);
+
+/* After the bundle's end was verified: makes the volumes durable, looks each up again, links the
+ * metadata of all, records what was seen, retires what is superseded. UVM_CONTENT, and nothing was
+ * done, when the bytes of an image that is wanted never came. UVM_PARTIAL when everything was done
+ * but for an image whose volume is here without metadata and may be in use (its step says
+ * POOL_SKIP, a warning names it), or whose volume another program deleted at the last moment. */
+bool pool_import_commit(struct pool_import *i, struct uvm_error *err);
+
+/* Without commit: deletes the volumes that this run made, and the journal. */
+void pool_import_free(struct pool_import *i);
+UVM_DEFINE_AUTO(struct pool_import *, pool_import_free)
+
+/* ---- cleanup --------------------------------------------------------------------------------- */
+
+enum pool_clean_flags {
+    POOL_CLEAN_DRY_RUN = 1 << 0,
+};
+
+struct pool_cleaned {
+    struct uvm_strings deleted; /* titles of volumes deleted (dry run: that would be) */
+    struct uvm_strings erased;  /* names of metadata files without volume, erased */
+    struct uvm_strings kept;    /* "noble amd64 20240912: guest web1" */
+    struct uvm_strings doubts;  /* as in a survey; nothing was deleted then */
+    uint64_t freed;             /* bytes */
+};
+void pool_cleaned_clear(struct pool_cleaned *c);
+#define pool_auto_cleaned __attribute__((cleanup(pool_cleaned_clear))) struct pool_cleaned
+
+/* Erases metadata without volume, then deletes the volumes of ours that have no metadata and that
+ * no guest needs, directly or through any chain of backing files. Use is looked at twice: once for
+ * the list, once more before deleting. UVM_PARTIAL when a volume could not be deleted (a warning
+ * names each); *ret_cleaned is set then too. */
+bool pool_clean(struct pool *p, unsigned flags, struct pool_cleaned *ret_cleaned,
+                struct uvm_error *err);

@@ -1,0 +1,110 @@
+/*
+ * seen.c: the rollback record: how new the newest thing was that this host has taken, per stream
+ * and product. Whoever signs, an older one is not taken for the newest again.
+ */
+#include "pool/internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define SEEN_MAX     ((size_t)64 << 20)
+#define SEEN_VERSION 1
+
+void pool_seen_clear(struct pool_seen *s)
+{
+    json_decref(s->tree);
+    s->tree = NULL;
+}
+
+static json_t *empty_tree(void)
+{
+    return json_pack("{s:i, s:{}}", "version", SEEN_VERSION, "streams");
+}
+
+void pool_seen_from_json(json_t *tree, struct pool_seen *ret_seen)
+{
+    bool sound = json_integer_value(json_object_get(tree, "version")) == SEEN_VERSION &&
+                 json_is_object(json_object_get(tree, "streams"));
+    if (!sound) {
+        json_decref(tree);
+        tree = empty_tree();
+    }
+    ret_seen->tree = tree;
+}
+
+bool pool_seen_read(const char *state_dir, const struct uvm_observer *observer,
+                    struct pool_seen *ret_seen, struct uvm_error *err)
+{
+    uvm_auto_free char *path = uvm_format("%s/seen.json", state_dir);
+    uvm_auto_buf text = {.max = SEEN_MAX};
+    uvm_auto_error failed = UVM_ERROR_INIT;
+    json_t *tree = NULL;
+
+    if (!uvm_file_read(path, SEEN_MAX, &text, &failed)) {
+        if (failed.sys_errno != ENOENT)
+            return uvm_fail(err, failed.code, "rollback record: %s", failed.message);
+        pool_seen_from_json(NULL, ret_seen);
+        return true;
+    }
+    if (!mirror_json_parse(text.data, text.len, &tree, &failed) ||
+        !json_is_object(json_object_get(tree, "streams")))
+        uvm_warning(
+            observer,
+            "%s is damaged: this host does not know any more how new the images were that it "
+            "has seen",
+            path);
+    pool_seen_from_json(tree, ret_seen);
+    return true;
+}
+
+bool pool_seen_write(const struct pool_seen *s, const char *state_dir, struct uvm_error *err)
+{
+    uvm_auto_free char *path = uvm_format("%s/seen.json", state_dir);
+    uvm_auto_free char *text = json_dumps(s->tree, JSON_INDENT(1) | JSON_SORT_KEYS);
+    if (!text)
+        abort();
+    if (!uvm_file_replace(path, 0644, text, strlen(text), err))
+        return uvm_prefix(err, "rollback record");
+    return true;
+}
+
+static struct pool_age age_of(const struct pool_seen *s, const char *content_id,
+                              const char *product)
+{
+    const json_t *record =
+        json_object_get(json_object_get(json_object_get(s->tree, "streams"), content_id), product);
+    json_int_t updated = json_integer_value(json_object_get(record, "updated"));
+    json_int_t serial = json_integer_value(json_object_get(record, "serial"));
+    return (struct pool_age){updated > 0 ? (uint64_t)updated : 0,
+                             serial > 0 ? (uint64_t)serial : 0};
+}
+
+bool pool_seen_older(const struct pool_seen *s, const char *content_id, const char *product,
+                     struct pool_age age)
+{
+    struct pool_age seen = age_of(s, content_id, product);
+    /* A stream without a time can be told by the bundle's serial only. */
+    return (age.updated && age.updated < seen.updated) || age.serial < seen.serial;
+}
+
+static uint64_t higher(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+void pool_seen_note(struct pool_seen *s, const char *content_id, const char *product,
+                    struct pool_age age, enum pool_seen_how how)
+{
+    json_t *streams = json_object_get(s->tree, "streams");
+    json_t *stream = json_object_get(streams, content_id);
+    struct pool_age seen = age_of(s, content_id, product);
+    if (!json_is_object(stream)) {
+        stream = json_object();
+        json_object_set_new(streams, content_id, stream);
+    }
+    if (how == POOL_SEEN_RAISE)
+        age = (struct pool_age){higher(age.updated, seen.updated), higher(age.serial, seen.serial)};
+    json_object_set_new(stream, product,
+                        json_pack("{s:I, s:I}", "updated", (json_int_t)age.updated, "serial",
+                                  (json_int_t)age.serial));
+}

@@ -1,0 +1,351 @@
+/*
+ * volume.c: volumes of a libvirt pool: listing, making, filling, cloning, deleting.
+ */
+#include "pool/libvirt.h"
+
+#include "pool/virt.h"
+#include "pool/xml.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <libvirt/virterror.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CLONE_POLL_MS    250 /* how often a clone's progress is looked at */
+#define DELETE_POLL_SECS 1   /* how often a refused deletion is tried again */
+
+/* ---- listing --------------------------------------------------------------------------------- */
+
+void pool_volume_clear(struct pool_volume *v)
+{
+    free(v->name);
+    free(v->path);
+    *v = (struct pool_volume){0};
+}
+
+void pool_volumes_clear(struct pool_volumes *v)
+{
+    for (size_t i = 0; i < v->count; i++)
+        pool_volume_clear(&v->items[i]);
+    free(v->items);
+    *v = (struct pool_volumes){0};
+}
+
+/* In a folder the path follows from the name, which spares a call to the daemon. */
+static char *path_of(const struct pool_store *s, virStorageVolPtr handle)
+{
+    if (pool_store_is_folder(s))
+        return uvm_format("%s/%s", s->path, virStorageVolGetName(handle));
+    char *path = virStorageVolGetPath(handle);
+    if (path && path[0] == '/')
+        return path;
+    free(path);
+    return NULL;
+}
+
+/* A volume that went away meanwhile has no sizes. */
+static void describe(const struct pool_store *s, virStorageVolPtr handle, enum pool_detail detail,
+                     struct pool_volume *v)
+{
+    virStorageVolInfo info;
+    v->name = uvm_strdup(virStorageVolGetName(handle));
+    v->path = path_of(s, handle);
+    if (detail == POOL_SIZES && virStorageVolGetInfo(handle, &info) == 0) {
+        v->capacity = info.capacity;
+        v->allocation = info.allocation;
+    }
+}
+
+bool pool_volumes_list(struct pool_store *s, enum pool_detail detail,
+                       struct pool_volumes *ret_volumes, struct uvm_error *err)
+{
+    virStorageVolPtr *handles = NULL;
+    int count = virStoragePoolListAllVolumes(s->handle, &handles, 0);
+    if (count < 0)
+        return pool_virt_fail(err, "list of volumes in pool %s", s->name);
+
+    ret_volumes->items = uvm_alloc(((size_t)count + 1) * sizeof(*ret_volumes->items));
+    ret_volumes->count = (size_t)count;
+    for (int i = 0; i < count; i++) {
+        describe(s, handles[i], detail, &ret_volumes->items[i]);
+        virStorageVolFree(handles[i]);
+    }
+    free(handles);
+    return true;
+}
+
+/* *ret_handle is NULL when there is no such volume. */
+static bool look_up(struct pool_store *s, const char *name, virStorageVolPtr *ret_handle,
+                    struct uvm_error *err)
+{
+    virStorageVolPtr handle = virStorageVolLookupByName(s->handle, name);
+    if (!handle && virGetLastErrorCode() != VIR_ERR_NO_STORAGE_VOL)
+        return pool_virt_fail(err, "volume %s in pool %s", name, s->name);
+    *ret_handle = handle;
+    return true;
+}
+
+bool pool_volume_find(struct pool_store *s, const char *name, bool *ret_found,
+                      struct pool_volume *ret_volume, struct uvm_error *err)
+{
+    virStorageVolPtr handle = NULL;
+    if (!look_up(s, name, &handle, err))
+        return false;
+    *ret_found = handle != NULL;
+    if (!handle)
+        return true;
+    if (ret_volume)
+        describe(s, handle, POOL_SIZES, ret_volume);
+    virStorageVolFree(handle);
+    return true;
+}
+
+/* ---- making ---------------------------------------------------------------------------------- */
+
+static bool made(struct pool_store *s, const char *name, virStorageVolPtr handle, bool *ret_exists,
+                 struct uvm_error *err)
+{
+    if (handle) {
+        virStorageVolFree(handle);
+        return true;
+    }
+    *ret_exists = virGetLastErrorCode() == VIR_ERR_STORAGE_VOL_EXIST;
+    return pool_virt_fail(err, "make volume %s in pool %s", name, s->name);
+}
+
+bool pool_volume_create(struct pool_store *s, const struct pool_volume_spec *spec, bool *ret_exists,
+                        struct uvm_error *err)
+{
+    uvm_auto_free char *xml = pool_xml_volume(spec->name, spec->format, spec->capacity);
+    return made(s, spec->name, virStorageVolCreateXML(s->handle, xml, 0), ret_exists, err);
+}
+
+/* A clone runs in a thread of its own, for libvirt reports no progress and returns at its end only.
+ * Everything else, events too, happens in the caller's thread. */
+struct clone {
+    struct pool_store *from, *to;
+    const struct pool_volume_spec *spec;
+    virStorageVolPtr source;
+    bool exists;
+    bool ok;
+    struct uvm_error err;
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    bool end; /* under the lock */
+};
+
+static void *clone_thread(void *opaque)
+{
+    struct clone *c = opaque;
+    uvm_auto_free char *xml = pool_xml_volume(c->spec->name, c->spec->format, c->spec->capacity);
+
+    /* libvirt keeps its last error per thread, so it is read here. */
+    c->ok = made(c->to, c->spec->name, virStorageVolCreateXMLFrom(c->to->handle, xml, c->source, 0),
+                 &c->exists, &c->err);
+    pthread_mutex_lock(&c->lock);
+    c->end = true;
+    pthread_cond_signal(&c->ended);
+    pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+static bool clone_ended(struct clone *c)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += CLONE_POLL_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+
+    pthread_mutex_lock(&c->lock);
+    if (!c->end)
+        pthread_cond_timedwait(&c->ended, &c->lock, &until);
+    bool end = c->end;
+    pthread_mutex_unlock(&c->lock);
+    return end;
+}
+
+static void clone_watch(struct clone *c, const struct uvm_observer *observer, const char *subject)
+{
+    while (!clone_ended(c)) {
+        virStorageVolPtr handle = virStorageVolLookupByName(c->to->handle, c->spec->name);
+        virStorageVolInfo info;
+        /* How much there will be in the end nobody knows. */
+        if (handle && virStorageVolGetInfo(handle, &info) == 0)
+            uvm_progress(observer, "convert", subject, info.allocation, 0);
+        if (handle)
+            virStorageVolFree(handle);
+    }
+}
+
+static bool clone_run(struct clone *c, const struct uvm_observer *observer, const char *subject)
+{
+    pthread_t thread;
+    int failed = pthread_create(&thread, NULL, clone_thread, c);
+    if (failed) {
+        errno = failed;
+        return uvm_fail_errno(&c->err, UVM_FAILED, "thread");
+    }
+    clone_watch(c, observer, subject);
+    pthread_join(thread, NULL);
+    return c->ok;
+}
+
+bool pool_volume_clone(struct pool_store *from, const char *from_name, struct pool_store *to,
+                       const struct pool_volume_spec *spec, const struct uvm_observer *observer,
+                       const char *subject, bool *ret_exists, struct uvm_error *err)
+{
+    virStorageVolPtr source = NULL;
+    if (!look_up(from, from_name, &source, err))
+        return false;
+    if (!source)
+        return uvm_fail(err, UVM_LIBVIRT, "volume %s in pool %s is gone", from_name, from->name);
+
+    struct clone c = {from, to, spec, source, .err = UVM_ERROR_INIT};
+    pthread_mutex_init(&c.lock, NULL);
+    pthread_cond_init(&c.ended, NULL);
+    bool ok = clone_run(&c, observer, subject);
+    pthread_cond_destroy(&c.ended);
+    pthread_mutex_destroy(&c.lock);
+    virStorageVolFree(source);
+    *ret_exists = c.exists;
+    if (!ok)
+        *err = c.err;
+    return ok;
+}
+
+/* ---- deleting -------------------------------------------------------------------------------- */
+
+/* One attempt. *ret_later: the daemon is still at work on it. */
+static bool delete_now(struct pool_store *s, const char *name, bool *ret_later,
+                       struct uvm_error *err)
+{
+    virStorageVolPtr handle = NULL;
+    if (!look_up(s, name, &handle, err))
+        return false;
+    if (!handle)
+        return true;
+    bool ok = virStorageVolDelete(handle, 0) == 0;
+    if (!ok) {
+        int code = virGetLastErrorCode();
+        const char *text = virGetLastErrorMessage();
+        /* "volume is still being allocated" and "is still in use" (an upload, the source of a
+         * clone) have no code of their own. */
+        *ret_later = code == VIR_ERR_OPERATION_INVALID && strstr(text, "still") != NULL;
+        if (code == VIR_ERR_NO_STORAGE_VOL)
+            ok = true;
+        else
+            pool_virt_fail(err, "delete volume %s in pool %s", name, s->name);
+    }
+    virStorageVolFree(handle);
+    return ok;
+}
+
+bool pool_volume_delete(struct pool_store *s, const char *name, enum pool_patience patience,
+                        const struct uvm_observer *observer, struct uvm_error *err)
+{
+    for (unsigned waited = 0;; waited += DELETE_POLL_SECS) {
+        bool later = false;
+        uvm_auto_error failed = UVM_ERROR_INIT;
+        if (delete_now(s, name, &later, &failed))
+            return true;
+        if (!later || patience == POOL_AT_ONCE || waited >= POOL_CLONE_WAIT) {
+            *err = failed;
+            failed = UVM_ERROR_INIT;
+            return false;
+        }
+        if (waited == 0)
+            uvm_notice(observer, "waiting for libvirt, which is still at work on volume %s", name);
+        /* An upload that was just aborted goes away by itself, also after Ctrl-C. */
+        if (waited >= POOL_GRACE && !uvm_go_on(observer, err))
+            return uvm_prefix(err, "waiting to delete volume %s", name);
+        sleep(DELETE_POLL_SECS);
+    }
+}
+
+/* ---- uploading ------------------------------------------------------------------------------- */
+
+struct pool_upload {
+    struct pool_store *store; /* borrowed */
+    char *name;
+    virStorageVolPtr volume;
+    virStreamPtr stream;
+    uint64_t length, sent;
+    bool finished;
+};
+
+void pool_upload_free(struct pool_upload *u)
+{
+    if (!u)
+        return;
+    if (u->stream) {
+        if (!u->finished)
+            virStreamAbort(u->stream);
+        virStreamFree(u->stream);
+    }
+    if (u->volume)
+        virStorageVolFree(u->volume);
+    free(u->name);
+    free(u);
+}
+
+bool pool_upload_begin(struct pool_store *s, const char *name, uint64_t offset, uint64_t length,
+                       struct pool_upload **ret_upload, struct uvm_error *err)
+{
+    UVM_AUTO(pool_upload_free) struct pool_upload *u = uvm_alloc(sizeof(*u));
+    u->store = s;
+    u->name = uvm_strdup(name);
+    u->length = length;
+    u->finished = true; /* nothing to abort yet */
+    if (!look_up(s, name, &u->volume, err))
+        return false;
+    if (!u->volume)
+        return uvm_fail(err, UVM_LIBVIRT, "volume %s in pool %s is gone", name, s->name);
+    u->stream = virStreamNew(s->virt->conn, 0);
+    if (!u->stream || virStorageVolUpload(u->volume, u->stream, offset, length, 0) != 0)
+        return pool_virt_fail(err, "upload to volume %s in pool %s", name, s->name);
+    u->finished = false;
+    *ret_upload = UVM_STEAL(u);
+    return true;
+}
+
+bool pool_upload_send(struct pool_upload *u, const void *data, size_t len, struct uvm_error *err)
+{
+    const char *p = data;
+    if (len > u->length - u->sent)
+        return uvm_fail(err, UVM_CONTENT, "upload to volume %s: more than %" PRIu64 " bytes",
+                        u->name, u->length);
+    while (len > 0) {
+        int sent = virStreamSend(u->stream, p, len);
+        if (sent <= 0) {
+            /* libvirt ends a stream that failed by itself. */
+            u->finished = true;
+            return pool_virt_fail(err, "upload to volume %s in pool %s", u->name, u->store->name);
+        }
+        p += sent;
+        len -= (size_t)sent;
+        u->sent += (uint64_t)sent;
+    }
+    return true;
+}
+
+bool pool_upload_finish(struct pool_upload *u, struct uvm_error *err)
+{
+    if (u->sent != u->length)
+        return uvm_fail(err, UVM_CONTENT,
+                        "upload to volume %s: %" PRIu64 " bytes came instead of %" PRIu64, u->name,
+                        u->sent, u->length);
+    u->finished = true;
+    if (virStreamFinish(u->stream) != 0)
+        return pool_virt_fail(err, "upload to volume %s in pool %s", u->name, u->store->name);
+
+    bool found = false;
+    if (!pool_volume_find(u->store, u->name, &found, NULL, err))
+        return false;
+    if (!found)
+        return uvm_fail(err, UVM_LIBVIRT, "volume %s in pool %s was deleted during the upload",
+                        u->name, u->store->name);
+    return true;
+}

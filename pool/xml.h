@@ -1,0 +1,42 @@
+/*
+ * xml.h: the XML that libvirt speaks. Names go in escaped; what comes out of the daemon was written
+ * by other programs and is parsed without network and without entities.
+ */
+#pragma once
+
+#include "mirror/base/base.h"
+
+#define POOL_XML_MAX ((size_t)16 << 20) /* bytes of one document */
+
+/* True when a libvirt URI names a host other than this one. */
+bool pool_xml_uri_is_remote(const char *uri);
+
+/* A pool of type "dir", mode 0700. The caller frees it. */
+char *pool_xml_folder_pool(const char *name, const char *path);
+
+/* A volume of `format` with a capacity; nothing of it allocated. The caller frees it. */
+char *pool_xml_volume(const char *name, const char *format, uint64_t capacity);
+
+/* Type and target path of a pool; *ret_path is NULL when it has none. */
+bool pool_xml_store(const char *xml, char **ret_type, char **ret_path, struct uvm_error *err);
+
+/* A file that a guest needs. */
+struct pool_ref {
+    char *path;    /* or NULL, and then: */
+    char *pool;    /* name of a storage pool */
+    char *volume;  /* and of its volume */
+    bool may_miss; /* libvirt makes it when the guest starts (nvram) */
+};
+struct pool_refs {
+    struct pool_ref *items;
+    size_t count;
+};
+void pool_refs_clear(struct pool_refs *refs);
+#define pool_auto_refs __attribute__((cleanup(pool_refs_clear))) struct pool_refs
+
+/* Adds the files that a domain, snapshot, checkpoint or backup document names: sources of disks
+ * (any kind of device) with their backing stores, mirrors and data stores; kernel, initrd, loader,
+ * nvram. Each file once, in the document's order. `doubts` gets what may hide a file: a disk on the
+ * network whose format can have a backing file. UVM_LIBVIRT when it is no such document. */
+bool pool_refs_read(const char *xml, struct pool_refs *refs, struct uvm_strings *doubts,
+                    struct uvm_error *err);
