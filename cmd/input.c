@@ -1,0 +1,199 @@
+/* A bundle that comes in: opened under this host's rules, described, checked against its origin. */
+#include <string.h>
+#include <unistd.h>
+
+#include "cmd/cmd.h"
+
+static bool open_verifiers(const struct cmd_common *common, const struct cmd_trust *trust,
+                           struct cmd_bundle_input *input, struct uvm_error *err)
+{
+    uvm_auto_strings keyrings = {0}, origins = {0};
+    if (!cmd_trusted_keyrings(common, &trust->keyrings, &keyrings, err) ||
+        !uvm_verifier_new(&keyrings, &input->site, err))
+        return false;
+    uvm_verifier_advise(input->site, "see 'uvmirror key trust'");
+    if (trust->origin_keyrings.count)
+        return uvm_verifier_new(&trust->origin_keyrings, &input->vendor, err);
+    if (!trust->require_origin)
+        return true;
+    uvm_strings_add(&origins, CMD_VENDOR_KEYRING);
+    if (!uvm_verifier_new(&origins, &input->vendor, err))
+        return uvm_prefix(err, "--require-origin without --origin-keyring");
+    return true;
+}
+
+static bool check_age(const struct cmd_trust *trust, const struct bundle_manifest *m,
+                      struct uvm_error *err)
+{
+    time_t now = time(NULL);
+    if (trust->max_age == 0 || now < m->created ||
+        now - m->created <= (time_t)trust->max_age * 86400)
+        return true;
+    uvm_auto_free char *age = cmd_age_text(m->created, now);
+    return uvm_fail(err, UVM_TRUST, "is %s, and at most %u days are allowed (--max-age)", age,
+                    trust->max_age);
+}
+
+static bool check_authentication(const struct cmd_trust *trust, const struct bundle_manifest *m,
+                                 struct uvm_error *err)
+{
+    for (size_t i = 0; i < m->stream_count && !trust->no_authentication; i++)
+        if (!m->streams[i]->verified_by)
+            return uvm_fail(err, UVM_TRUST,
+                            "stream %s was fetched without checking the vendor's "
+                            "signature (--no-authentication accepts that)",
+                            m->streams[i]->content_id);
+    return true;
+}
+
+static bool check_policy(const struct cmd_bundle_input *input, struct uvm_error *err)
+{
+    const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
+    if (check_age(input->trust, m, err) && check_authentication(input->trust, m, err))
+        return true;
+    return uvm_prefix(err, "%s", bundle_reader_name(input->reader));
+}
+
+bool cmd_bundle_open(const struct cmd_common *common, const struct cmd_trust *trust,
+                     const char *argument, struct cmd_bundle_input *ret_input,
+                     struct uvm_error *err)
+{
+    struct cmd_bundle_input input = {.trust = trust};
+    if (!open_verifiers(common, trust, &input, err) ||
+        !bundle_reader_new(argument, input.site, cmd_observer(), &input.reader, err) ||
+        !check_policy(&input, err)) {
+        cmd_bundle_clear(&input);
+        return false;
+    }
+    input.origins_left = input.vendor ? bundle_reader_manifest(input.reader)->stream_count : 0;
+    *ret_input = input;
+    return true;
+}
+
+void cmd_bundle_clear(struct cmd_bundle_input *input)
+{
+    bundle_reader_free(input->reader);
+    uvm_verifier_free(input->site);
+    uvm_verifier_free(input->vendor);
+    uvm_strings_clear(&input->origins);
+    *input = (struct cmd_bundle_input){0};
+}
+
+/* ---- the vendor's own signature ---- */
+
+static bool check_origin(struct cmd_bundle_input *input, const struct bundle_stream *stream,
+                         struct uvm_error *err)
+{
+    uvm_auto_buf origin = {.max = BUNDLE_MEMBER_MAX};
+    uvm_auto_signature who = {0};
+    if (!bundle_reader_slurp(input->reader, &origin, err))
+        return false;
+    if (!bundle_origin_check(stream, origin.data, origin.len, input->vendor, &who, err))
+        return uvm_prefix(err, "origin of stream %s", stream->content_id);
+    uvm_auto_free char *line = uvm_format("%s: %s", stream->content_id, who.fingerprint);
+    uvm_strings_add(&input->origins, line);
+    input->origins_left--;
+    return true;
+}
+
+bool cmd_bundle_member(struct cmd_bundle_input *input, const struct bundle_entry *entry,
+                       struct uvm_error *err)
+{
+    const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
+    for (size_t i = 0; i < m->stream_count && input->vendor; i++)
+        if (strcmp(m->streams[i]->origin, entry->path) == 0)
+            return check_origin(input, m->streams[i], err);
+    return true;
+}
+
+/* ---- words ---- */
+
+char *cmd_age_text(time_t created, time_t now)
+{
+    static const struct {
+        time_t seconds;
+        const char *unit;
+    } units[] = {{86400, "day"}, {3600, "hour"}, {60, "minute"}, {1, "second"}};
+    time_t age = now >= created ? now - created : created - now;
+    size_t i = 0;
+    while (i + 1 < sizeof units / sizeof *units && age < units[i].seconds)
+        i++;
+    long long n = (long long)(age / units[i].seconds);
+    const char *plural = n == 1 ? "" : "s";
+    return now >= created ? uvm_format("%lld %s%s old", n, units[i].unit, plural)
+                          : uvm_format("from the future by %lld %s%s (check the clocks)", n,
+                                       units[i].unit, plural);
+}
+
+static const char *vouched_by(const struct bundle_stream *stream)
+{
+    return stream->verified_by ? stream->verified_by : "nobody: its signature was not checked";
+}
+
+void cmd_bundle_describe(const struct cmd_bundle_input *input,
+                         void (*line)(const char *format, ...)
+                             __attribute__((format(printf, 1, 2))))
+{
+    const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
+    const struct uvm_signature *sig = bundle_reader_signature(input->reader);
+    uvm_auto_free char *age = cmd_age_text(m->created, time(NULL));
+    uvm_auto_free char *created = uvm_time_text(m->created);
+    uvm_auto_free char *signer = uvm_printable(sig->user_id);
+    uvm_auto_free char *bytes = uvm_size_text(bundle_payload_bytes(m));
+    uvm_auto_free char *name = uvm_printable(bundle_reader_name(input->reader));
+    line("%s", name);
+    line("  bundle   %s, serial %llu", m->id, (unsigned long long)m->serial);
+    line("  created  %s (%s) by %s", created, age, m->tool);
+    line("  signed   %s", signer);
+    line("           %s (trusted here)", sig->fingerprint);
+    for (size_t i = 0; i < m->stream_count; i++) {
+        const struct bundle_stream *s = m->streams[i];
+        uvm_auto_free char *updated = uvm_printable(s->updated ? s->updated : "unknown");
+        uvm_auto_free char *source = uvm_printable(s->source);
+        line("  stream   %s, updated %s", s->content_id, updated);
+        line("           from %s", source);
+        line("           vendor key %s (as the bundle's signer says)", vouched_by(s));
+    }
+    line("  payload  %s, %zu image%s", bytes, m->image_count, m->image_count == 1 ? "" : "s");
+}
+
+static json_t *stream_json(const struct bundle_stream *s)
+{
+    json_t *products = json_array();
+    for (size_t i = 0; i < s->selection.count; i++)
+        json_array_append_new(products,
+                              json_pack("{s:s, s:b}", "name", s->selection.products[i].name,
+                                        "complete", s->selection.products[i].complete));
+    return json_pack("{s:s, s:s, s:s?, s:s?, s:o}", "content_id", s->content_id, "source",
+                     s->source, "updated", s->updated, "verified_by", s->verified_by, "products",
+                     products);
+}
+
+static json_t *image_json(const struct bundle_image *b)
+{
+    const struct mirror_image *i = b->image;
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s?, s:s?, s:b, s:s, s:s, s:s}", "product",
+                     i->product, "version", i->version, "item", i->item, "path", i->path, "size",
+                     (json_int_t)i->size, "sha256", i->sha256, "sha512", i->sha512, "carried",
+                     b->encoding != BUNDLE_NOT_CARRIED, "release", mirror_image_get(i, "release"),
+                     "arch", mirror_image_get(i, "arch"), "label", mirror_image_get(i, "label"));
+}
+
+json_t *cmd_bundle_json(const struct cmd_bundle_input *input)
+{
+    const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
+    const struct uvm_signature *sig = bundle_reader_signature(input->reader);
+    json_t *streams = json_array(), *images = json_array(), *origins = json_array();
+    for (size_t i = 0; i < m->stream_count; i++)
+        json_array_append_new(streams, stream_json(m->streams[i]));
+    for (size_t i = 0; i < m->image_count; i++)
+        json_array_append_new(images, image_json(&m->images[i]));
+    for (size_t i = 0; i < input->origins.count; i++)
+        json_array_append_new(origins, json_string(input->origins.items[i]));
+    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:o, s:o, s:o}", "file",
+                     bundle_reader_name(input->reader), "id", m->id, "serial",
+                     (json_int_t)m->serial, "created", (json_int_t)m->created, "tool", m->tool,
+                     "signer", sig->fingerprint, "signer_name", sig->user_id, "payload_bytes",
+                     (json_int_t)bundle_payload_bytes(m), "origins_verified", origins, "streams",
+                     streams, "images", images);
+}

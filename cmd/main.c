@@ -1,0 +1,88 @@
+/* uvmirror: finds the subcommand, runs it, and turns its error into an exit status. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cmd/cmd.h"
+
+static const struct cmd_command *const commands[] = {
+    &cmd_fetch, &cmd_import, &cmd_verify, &cmd_show, &cmd_list, &cmd_clean, &cmd_key, &cmd_init,
+};
+
+static const struct cmd_command *find_command(const char *name)
+{
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (strcmp(commands[i]->name, name) == 0)
+            return commands[i];
+    return NULL;
+}
+
+static void print_overview(FILE *to)
+{
+    fprintf(to,
+            "Usage: uvmirror COMMAND [OPTION...] [ARGUMENT...]\n\n"
+            "Carries Ubuntu cloud images to libvirt hosts without network, in one signed file\n\n"
+            "Commands:\n");
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        fprintf(to, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    fprintf(to, "\n'uvmirror COMMAND --help' lists a command's options. Start with uvmirror(1).\n");
+}
+
+static int run(const struct cmd_command *command, int argc, char **argv)
+{
+    uvm_auto_free void *options = uvm_alloc(command->options_size);
+    uvm_auto_strings args = {0};
+    uvm_auto_error err = UVM_ERROR_INIT;
+    bool help = false;
+    bool ok = cmd_options_parse(command, argc, argv, options, &args, &help, &err);
+    if (ok && !help) {
+        cmd_ui_start(options);
+        ok = command->run(options, &args, &err);
+    }
+    bool written = cmd_ui_end();
+    if (ok && !written)
+        ok = uvm_fail_errno(&err, UVM_FAILED, "standard output");
+    if (!ok)
+        cmd_print_error(command->name, &err);
+    cmd_options_clear(command, options);
+    return ok ? UVM_OK : (int)err.code;
+}
+
+/* Hidden; the build makes the manual's list of options from it. */
+static int print_mdoc(const char *name)
+{
+    const struct cmd_command *command = name ? find_command(name) : NULL;
+    if (!command)
+        return UVM_USAGE;
+    cmd_options_print_mdoc(command);
+    return UVM_OK;
+}
+
+int main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_IGN); /* EPIPE and EFBIG are errors like others */
+    signal(SIGXFSZ, SIG_IGN);
+    umask(022);
+    const char *name = argc > 1 ? argv[1] : "";
+    const struct cmd_command *command = find_command(name);
+    if (command)
+        return run(command, argc - 1, argv + 1);
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        const struct cmd_command *about = argc > 2 ? find_command(argv[2]) : NULL;
+        if (about)
+            return run(about, 2, (char *[]){argv[2], (char[]){"--help"}, NULL});
+        print_overview(stdout);
+        return UVM_OK;
+    }
+    if (strcmp(name, "--version") == 0) {
+        printf("uvmirror %s\n", UVM_VERSION);
+        return UVM_OK;
+    }
+    if (strcmp(name, "--mdoc-options") == 0)
+        return print_mdoc(argc > 2 ? argv[2] : NULL);
+    if (*name)
+        fprintf(stderr, "uvmirror: there is no command '%s'\n", name);
+    print_overview(stderr);
+    return UVM_USAGE;
+}

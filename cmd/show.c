@@ -1,0 +1,65 @@
+/* uvmirror show: look into a bundle without reading its images. */
+#include "cmd/cmd.h"
+
+struct show_options {
+    struct cmd_common common;
+    struct cmd_trust trust;
+};
+
+static const struct cmd_option show_options[] = {
+    CMD_TRUST_OPTIONS(struct show_options),
+    CMD_COMMON_OPTIONS(struct show_options),
+    {0},
+};
+
+static void print_images(const struct bundle_manifest *m)
+{
+    struct cmd_table table = {.columns = 6};
+    cmd_table_row(&table, (const char *[]){"RELEASE", "ARCH", "LABEL", "VERSION", "SIZE", "ITEM"});
+    for (size_t i = 0; i < m->image_count; i++) {
+        const struct mirror_image *image = m->images[i].image;
+        bool carried = m->images[i].encoding != BUNDLE_NOT_CARRIED;
+        uvm_auto_free char *size = carried ? uvm_size_text(image->size) : uvm_strdup("not carried");
+        cmd_table_row(&table, (const char *[]){mirror_image_get(image, "release"),
+                                               mirror_image_get(image, "arch"),
+                                               mirror_image_get(image, "label"), image->version,
+                                               size, image->item});
+    }
+    cmd_table_print(&table);
+    cmd_table_clear(&table);
+}
+
+static bool run_show(const void *options, const struct uvm_strings *args, struct uvm_error *err)
+{
+    const struct show_options *o = options;
+    __attribute__((cleanup(cmd_bundle_clear))) struct cmd_bundle_input input = {0};
+    if (!cmd_one_bundle(args, err) ||
+        !cmd_bundle_open(&o->common, &o->trust, args->items[0], &input, err))
+        return false;
+    struct bundle_entry entry = {.kind = BUNDLE_ENTRY_MEMBER};
+    while (input.origins_left && entry.kind == BUNDLE_ENTRY_MEMBER) {
+        if (!bundle_reader_next(input.reader, &entry, err) ||
+            (entry.kind == BUNDLE_ENTRY_MEMBER && !cmd_bundle_member(&input, &entry, err)))
+            return uvm_prefix(err, "%s", bundle_reader_name(input.reader));
+    }
+    cmd_bundle_describe(&input, cmd_print);
+    for (size_t i = 0; i < input.origins.count; i++)
+        cmd_print("  origin   %s (checked)", input.origins.items[i]);
+    cmd_print("%s", "");
+    print_images(bundle_reader_manifest(input.reader));
+    cmd_print_json(cmd_bundle_json(&input));
+    return true;
+}
+
+const struct cmd_command cmd_show = {
+    .name = "show",
+    .args = "[OPTION...] BUNDLE",
+    .summary = "what is in a bundle, who signed it, how old it is",
+    .details =
+        "Reads the beginning of BUNDLE (a file, a folder that holds bundles, or '-' for standard "
+        "input), checks its signature and prints what it holds. The images themselves are not "
+        "read: 'uvmirror verify' does that.",
+    .options = show_options,
+    .options_size = sizeof(struct show_options),
+    .run = run_show,
+};
