@@ -1,0 +1,215 @@
+"""Killed at any moment, import leaves a host that uvtool understands, and the next run finishes."""
+
+import collections
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+import hypervisor
+import uvtool_view
+from sample_mirror import PRODUCT
+
+OLD, NEW = "20241004", "20241018"
+NAMES = {version: uvtool_view.encode(PRODUCT, version) for version in (OLD, NEW)}
+
+# System calls that leave a trace on disk or at libvirt. "when" counts each on its own.
+CALLS = ("rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "mkdir",
+         "mkdirat", "fsync", "fdatasync", "syncfs", "openat", "write", "sendmsg", "sendto", "writev")
+PER_CALL = 4  # moments tried of each; `long` tries many more
+
+
+@pytest.fixture
+def pair(make_bundle, make_image, host, uvmirror):
+    """A host with the old image, and the bundle with the new one, which retires it."""
+    images = {OLD: make_image("a"), NEW: make_image("b")}
+    uvmirror("import", make_bundle("one", {OLD: images[OLD]}))
+    return images, make_bundle("two", {NEW: images[NEW]})
+
+
+def strace(*options):
+    """Follows neither children nor helper threads: GnuPG is not to be killed in our place.
+    LeakSanitizer cannot work under another tracer."""
+    return {"wrap": ("strace", "-qq", "-o", *options),
+            "env": {"ASAN_OPTIONS": "detect_leaks=0:exitcode=99"}}
+
+
+def count_calls(uvmirror, bundle, folder):
+    """How often one good import makes each of these calls."""
+    log = folder / "strace.log"
+    uvmirror("import", bundle, **strace(log, "-e", "trace=" + ",".join(CALLS)))
+    found = collections.Counter()
+    for line in log.read_text(errors="replace").splitlines():
+        match = re.match(r"(\w+)\(", line)
+        if match:
+            found[match[1]] += 1
+    return found
+
+
+def spread(count, most):
+    """Up to `most` moments of 1..count: the first, the last and some between."""
+    if count <= most:
+        return range(1, count + 1)
+    return sorted({1 + round(i * (count - 1) / (most - 1)) for i in range(most)})
+
+
+def start_again(host, uvmirror, folder):
+    """The host as `pair` left it."""
+    host.reset()
+    host.make_uvtool_pool()
+    uvmirror("import", "--keyring", folder / "site.gpg", folder / "one.tar.zst")
+
+
+def check_states(host, images):
+    """At every instant: what uvtool knows is complete, and something is there to make guests from."""
+    assert uvtool_view.problems(host) == []
+    known = uvtool_view.versions(host)
+    assert known, "no image is left"
+    for version in known:
+        hypervisor.qemu_img("compare", images[version], host.volume_path(NAMES[version]))
+    for name in os.listdir(hypervisor.METADATA):
+        assert name in NAMES.values(), f"{name} stands in the metadata folder"
+
+
+def crash_everywhere(uvmirror, pair, host, site, folder, per_call):
+    images, bundle = pair
+    shutil.copyfile(site.keyring, folder / "site.gpg")
+    arguments = ("import", "--keyring", folder / "site.gpg", bundle)
+    calls = count_calls(uvmirror, bundle, folder)
+    tried = killed = 0
+    for call, count in sorted(calls.items()):
+        for when in spread(count, per_call):
+            start_again(host, uvmirror, folder)
+            inject = f"inject={call}:signal=KILL:when={when}"
+            result = uvmirror(*arguments, code=None,
+                              **strace(os.devnull, "-e", f"trace={call}", "-e", inject))
+            killed += result.code == -signal.SIGKILL
+            tried += 1
+            try:
+                check_states(host, images)
+                uvmirror(*arguments)
+                assert uvtool_view.versions(host) == [NEW]
+                check_states(host, images)
+                assert host.volumes() == [NAMES[NEW]]
+                for pool in host.pools():
+                    assert pool == hypervisor.POOL or host.volumes(pool) == []
+            except AssertionError as error:
+                raise AssertionError(f"killed at {call} number {when} of {count}: {error}") from error
+    assert tried > 20 and killed > tried * 3 // 4, f"only {killed} of {tried} runs were killed"
+
+
+def test_killed_at_any_moment(uvmirror, pair, host, site, folder):
+    crash_everywhere(uvmirror, pair, host, site, folder, PER_CALL)
+
+
+@pytest.mark.long
+def test_killed_at_every_moment(uvmirror, pair, host, site, folder):
+    crash_everywhere(uvmirror, pair, host, site, folder, 20)
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "rename", "renameat2"])
+def test_no_space(uvmirror, pair, host, site, folder, call):
+    """A full disk under state folder or metadata: an error, not a wreck."""
+    images, bundle = pair
+    result = uvmirror("import", bundle, code=None,
+                      **strace(os.devnull, "-P", hypervisor.STATE, "-P", hypervisor.METADATA, "-e",
+                               f"trace={call}", "-e", f"inject={call}:error=ENOSPC:when=1+"))
+    assert result.code in (0, 1, 6, 9), str(result)
+    check_states(host, images)
+    uvmirror("import", bundle)
+    assert uvtool_view.versions(host) == [NEW]
+
+
+class SlowImport:
+    """An import that waits for the second half of its bundle, on standard input."""
+
+    def __init__(self, uvmirror, bundle):
+        data = bundle.read_bytes()
+        self.rest = data[len(data) // 2:]
+        self.process = uvmirror.start("import", "-", stdin=subprocess.PIPE)
+        self.process.stdin.write(data[:len(data) // 2])
+        self.process.stdin.flush()
+        # It holds the lock once its journal is there.
+        end = time.monotonic() + 20
+        while not os.path.exists(os.path.join(hypervisor.STATE, "journal.json")):
+            assert self.process.poll() is None and time.monotonic() < end
+            time.sleep(0.02)
+
+    def finish(self):
+        return self.process.communicate(self.rest, timeout=60), self.process.returncode
+
+
+@pytest.fixture
+def big(make_bundle, make_image):
+    return make_bundle("big", {OLD: make_image("big", 16 << 20)})
+
+
+def test_interrupted_by_ctrl_c(uvmirror, big, host):
+    before = host.view()
+    slow = SlowImport(uvmirror, big)
+    slow.process.send_signal(signal.SIGINT)
+    _, code = slow.finish()
+    assert code == 130
+    assert host.view()[:2] == before[:2]
+    uvmirror("import", big)
+    assert uvtool_view.versions(host) == [OLD]
+
+
+def test_two_at_once(uvmirror, big, host):
+    """The second run finds the lock and says so; so does a cleanup."""
+    slow = SlowImport(uvmirror, big)
+    uvmirror("import", big, code=8)
+    uvmirror("clean", code=8)
+    said, code = slow.finish()
+    assert code == 0, said
+    assert uvtool_view.versions(host) == [OLD]
+
+
+def test_the_bundle_ends_in_the_middle(uvmirror, big, host):
+    """The stick is pulled: what was uploaded goes again."""
+    before = host.view()
+    slow = SlowImport(uvmirror, big)
+    slow.rest = b""
+    _, code = slow.finish()
+    assert code in (4, 5)
+    assert host.view()[:2] == before[:2]
+    assert all(host.volumes(pool) == [] for pool in host.pools())
+
+
+STAGE = "/var/lib/uvtool/libvirt/uvmirror-stage"
+
+
+def leave_journal(host):
+    """What an import leaves that was killed before it had made its volume."""
+    os.makedirs(hypervisor.STATE, exist_ok=True)
+    with open(os.path.join(hypervisor.STATE, "journal.json"), "w", encoding="utf-8") as out:
+        json.dump({"version": 1, "phase": "import", "pool": host.pool().UUIDString(),
+                   "metadata_dir": hypervisor.METADATA, "volumes": [NAMES[OLD]]}, out)
+
+
+def test_killed_while_the_staging_pool_was_removed(uvmirror, make_bundle, make_image, host):
+    """Its folder was gone already, its definition not yet."""
+    bundle = make_bundle("one", {OLD: make_image("a")})
+    host.libvirt.storagePoolDefineXML(
+        hypervisor.POOL_XML.format(name="uvmirror-stage", path=STAGE))
+    leave_journal(host)
+    uvmirror("import", bundle)
+    assert uvtool_view.versions(host) == [OLD]
+    assert host.pools() == [hypervisor.POOL] and not os.path.exists(STAGE)
+
+
+def test_somebody_elses_file_in_the_staging_folder(uvmirror, make_bundle, make_image, host):
+    """It is left alone, and keeps no recovery from its end."""
+    bundle = make_bundle("one", {OLD: make_image("a")})
+    os.makedirs(STAGE)
+    with open(os.path.join(STAGE, "notes"), "w", encoding="utf-8"):
+        pass
+    leave_journal(host)
+    uvmirror("import", bundle)
+    assert uvtool_view.versions(host) == [OLD]
+    assert os.listdir(STAGE) == ["notes"]
