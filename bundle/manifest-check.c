@@ -74,6 +74,7 @@ static bool is_origin_member(const struct bundle_manifest *m, const char *path)
 static bool check_streams(const struct bundle_manifest *m, struct uvm_error *err)
 {
     mirror_auto_json *seen = json_object();
+    mirror_auto_json *origins = json_object();
     for (size_t i = 0; i < m->stream_count; i++) {
         const struct bundle_stream *s = m->streams[i];
         if (json_object_get(seen, s->content_id))
@@ -82,6 +83,11 @@ static bool check_streams(const struct bundle_manifest *m, struct uvm_error *err
         if (!is_origin_member(m, s->origin))
             return uvm_fail(err, UVM_CONTENT,
                             "the origin of stream %s is not a member of the bundle", s->content_id);
+        /* A vendor's file holds one stream, and vouches for no other. */
+        if (json_object_get(origins, s->origin))
+            return uvm_fail(err, UVM_CONTENT, "the origin of stream %s is another stream's, too",
+                            s->content_id);
+        json_object_set_new(origins, s->origin, json_true());
         if (s->selection.count > 0 &&
             s->selection.products[s->selection.count - 1].image_count == 0)
             return uvm_fail(err, UVM_CONTENT, "product %s of stream %s has no image",

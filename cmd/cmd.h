@@ -201,14 +201,20 @@ bool cmd_trusted_keyrings(const struct cmd_common *common, const struct uvm_stri
 /* The vendor keyring that fetch uses by default, and --require-origin without --origin-keyring. */
 #define CMD_VENDOR_KEYRING "/usr/share/keyrings/ubuntu-cloudimage-keyring.gpg"
 
+/* A stream whose images the vendor's own signature vouches for, as was seen here. */
+struct cmd_origin {
+    const struct bundle_stream *stream; /* of the manifest */
+    char fingerprint[UVM_FINGERPRINT_MAX];
+};
+
 /* A bundle that is opened under the rules of --keyring and friends. */
 struct cmd_bundle_input {
     struct uvm_verifier *site;
     struct uvm_verifier *vendor; /* NULL: the origin is not checked */
     struct bundle_reader *reader;
     const struct cmd_trust *trust;
-    struct uvm_strings
-        origins;         /* "<content id>: <fingerprint>" of streams that the vendor vouches for */
+    struct cmd_origin *origins; /* those that were checked */
+    size_t origin_count;
     size_t origins_left; /* streams whose origin is still to come */
 };
 bool cmd_bundle_open(const struct cmd_common *common, const struct cmd_trust *trust,
@@ -222,6 +228,9 @@ void cmd_bundle_clear(struct cmd_bundle_input *input);
 
 /* "3 days old", "5 minutes old", "from the future by 2 hours (check the clocks)" */
 char *cmd_age_text(time_t created, time_t now);
+
+/* A list of {"content_id", "fingerprint"}. New reference. */
+json_t *cmd_origins_json(const struct cmd_bundle_input *input);
 
 /* The result of a bundle for --json: everything show prints. New reference. */
 json_t *cmd_bundle_json(const struct cmd_bundle_input *input);

@@ -183,7 +183,7 @@ static void print_summary(const struct import *i, const struct pool_cleaned *cle
                              (int)retired, "deleted", cmd_strings_json(&cleaned->deleted),
                              "kept_for_guests", cmd_strings_json(&cleaned->kept), "doubts",
                              cmd_strings_json(&cleaned->doubts), "origins_verified",
-                             cmd_strings_json(&i->input.origins)));
+                             cmd_origins_json(&i->input)));
 }
 
 static bool clean_up(struct import *i, struct pool_cleaned *cleaned, struct uvm_error *err)

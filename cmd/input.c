@@ -75,7 +75,7 @@ void cmd_bundle_clear(struct cmd_bundle_input *input)
     bundle_reader_free(input->reader);
     uvm_verifier_free(input->site);
     uvm_verifier_free(input->vendor);
-    uvm_strings_clear(&input->origins);
+    free(input->origins);
     *input = (struct cmd_bundle_input){0};
 }
 
@@ -90,8 +90,10 @@ static bool check_origin(struct cmd_bundle_input *input, const struct bundle_str
         return false;
     if (!bundle_origin_check(stream, origin.data, origin.len, input->vendor, &who, err))
         return uvm_prefix(err, "origin of stream %s", stream->content_id);
-    uvm_auto_free char *line = uvm_format("%s: %s", stream->content_id, who.fingerprint);
-    uvm_strings_add(&input->origins, line);
+    input->origins = uvm_grow(input->origins, input->origin_count + 1, sizeof *input->origins);
+    struct cmd_origin *origin_of = &input->origins[input->origin_count++];
+    origin_of->stream = stream;
+    memcpy(origin_of->fingerprint, who.fingerprint, sizeof who.fingerprint);
     input->origins_left--;
     return true;
 }
@@ -125,9 +127,15 @@ char *cmd_age_text(time_t created, time_t now)
                                        units[i].unit, plural);
 }
 
-static const char *vouched_by(const struct bundle_stream *stream)
+/* Who vouches for a stream, and who says so. */
+static char *vendor_text(const struct cmd_bundle_input *input, const struct bundle_stream *stream)
 {
-    return stream->verified_by ? stream->verified_by : "nobody: its signature was not checked";
+    for (size_t i = 0; i < input->origin_count; i++)
+        if (input->origins[i].stream == stream)
+            return uvm_format("%s (checked here)", input->origins[i].fingerprint);
+    if (stream->verified_by)
+        return uvm_format("%s (the signer says)", stream->verified_by);
+    return uvm_strdup("nobody: its signature was not checked");
 }
 
 void cmd_bundle_describe(const struct cmd_bundle_input *input,
@@ -150,9 +158,11 @@ void cmd_bundle_describe(const struct cmd_bundle_input *input,
         const struct bundle_stream *s = m->streams[i];
         uvm_auto_free char *updated = uvm_printable(s->updated ? s->updated : "unknown");
         uvm_auto_free char *source = uvm_printable(s->source);
-        line("  stream   %s, updated %s", s->content_id, updated);
+        uvm_auto_free char *vendor = vendor_text(input, s);
+        line("  stream   %s", s->content_id);
         line("           from %s", source);
-        line("           vendor key %s (as the bundle's signer says)", vouched_by(s));
+        line("           updated %s", updated);
+        line("  vendor   %s", vendor);
     }
     line("  payload  %s, %zu image%s", bytes, m->image_count, m->image_count == 1 ? "" : "s");
 }
@@ -179,21 +189,29 @@ static json_t *image_json(const struct bundle_image *b)
                      "arch", mirror_image_get(i, "arch"), "label", mirror_image_get(i, "label"));
 }
 
+json_t *cmd_origins_json(const struct cmd_bundle_input *input)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < input->origin_count; i++)
+        json_array_append_new(list, json_pack("{s:s, s:s}", "content_id",
+                                              input->origins[i].stream->content_id, "fingerprint",
+                                              input->origins[i].fingerprint));
+    return list;
+}
+
 json_t *cmd_bundle_json(const struct cmd_bundle_input *input)
 {
     const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
     const struct uvm_signature *sig = bundle_reader_signature(input->reader);
-    json_t *streams = json_array(), *images = json_array(), *origins = json_array();
+    json_t *streams = json_array(), *images = json_array();
     for (size_t i = 0; i < m->stream_count; i++)
         json_array_append_new(streams, stream_json(m->streams[i]));
     for (size_t i = 0; i < m->image_count; i++)
         json_array_append_new(images, image_json(&m->images[i]));
-    for (size_t i = 0; i < input->origins.count; i++)
-        json_array_append_new(origins, json_string(input->origins.items[i]));
     return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:o, s:o, s:o}", "file",
                      bundle_reader_name(input->reader), "id", m->id, "serial",
                      (json_int_t)m->serial, "created", (json_int_t)m->created, "tool", m->tool,
                      "signer", sig->fingerprint, "signer_name", sig->user_id, "payload_bytes",
-                     (json_int_t)bundle_payload_bytes(m), "origins_verified", origins, "streams",
-                     streams, "images", images);
+                     (json_int_t)bundle_payload_bytes(m), "origins_verified",
+                     cmd_origins_json(input), "streams", streams, "images", images);
 }

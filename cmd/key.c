@@ -98,7 +98,8 @@ static bool run_generate(const struct key_options *o, const struct uvm_strings *
     uvm_auto_free char *groups = in_groups(fingerprint);
     cmd_print("made %s", name);
     cmd_print("     %s", groups);
-    cmd_note("It is kept in %s, protected by that folder's mode alone.\n"
+    cmd_note("It has no passphrase; the mode of its folder protects it:\n"
+             "%s\n"
              "Next: 'uvmirror key export -o site.gpg' here, and 'uvmirror key trust site.gpg'\n"
              "on each host that shall accept bundles signed with it.",
              home);

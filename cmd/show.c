@@ -43,8 +43,6 @@ static bool run_show(const void *options, const struct uvm_strings *args, struct
             return uvm_prefix(err, "%s", bundle_reader_name(input.reader));
     }
     cmd_bundle_describe(&input, cmd_print);
-    for (size_t i = 0; i < input.origins.count; i++)
-        cmd_print("  origin   %s (checked)", input.origins.items[i]);
     cmd_print("%s", "");
     print_images(bundle_reader_manifest(input.reader));
     cmd_print_json(cmd_bundle_json(&input));

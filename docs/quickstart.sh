@@ -74,7 +74,7 @@ laptop() {
 
 hypervisor() {
     printf '\n%shypervisor#%s %s\n' "$cyan" "$plain" "$*"
-    (cd "$stick" && bash -c "$*")
+    (cd "$stick" && bash -c "$*" </dev/null) # on a terminal virsh would look for polkit
 }
 
 # ---- the play -------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ on_the_hypervisor() {
 boot_a_guest() {
     headline "A guest whose disk is an overlay on the imported image."
     local volume
-    volume=$(virsh -q vol-list uvtool | awk '/x-uvt-b64-/ { print $1 }')
+    volume=$(virsh -q vol-list uvtool </dev/null | awk '/x-uvt-b64-/ { print $1 }')
     write_guest >"$stick/web1.xml"
     hypervisor "virsh -q vol-create-as uvtool web1.qcow 48M --format qcow2 \\
             --backing-vol-format qcow2 --backing-vol \\

@@ -18,7 +18,7 @@ packages_host=(
 )
 
 # To make the sample image.
-packages_sample=(busybox-static dosfstools mtools syslinux syslinux-common xz-utils zstd)
+packages_sample=(busybox-static dosfstools mtools openssl syslinux syslinux-common xz-utils zstd)
 
 packages_unit=(libcmocka-dev)
 
@@ -83,7 +83,11 @@ install_packages() {
     apt_quietly install -y --no-install-recommends "${wanted[@]}"
 }
 
+# Says nothing unless it fails.
 apt_quietly() {
-    DEBIAN_FRONTEND=noninteractive apt-get -q=2 -o Dpkg::Use-Pty=0 "$@" </dev/null >&2 ||
+    local output
+    output=$(DEBIAN_FRONTEND=noninteractive apt-get -q=2 -o Dpkg::Use-Pty=0 "$@" </dev/null 2>&1) || {
+        printf '%s\n' "$output" | tail -n 40 >&2
         die "apt-get $1 failed"
+    }
 }
