@@ -59,14 +59,15 @@ static bool add_pairs(struct expansion *x, json_t *object, json_t *entry, struct
     return true;
 }
 
+/* What an entry adds may take the place of what it was found by: value and entry are held. */
 static bool expand_field(struct expansion *x, json_t *object, const char *field,
                          struct uvm_error *err)
 {
     const json_t *entries = json_object_get(x->table, field);
-    const char *value = json_string_value(json_object_get(object, field));
+    uvm_auto_free char *value = uvm_strdup(json_string_value(json_object_get(object, field)));
     if (!value || !*value)
         return true;
-    json_t *entry = mirror_object_get(entries, value);
+    mirror_auto_json *entry = json_incref(mirror_object_get(entries, value));
     if (entry == object)
         return true;
     if (entry && add_pairs(x, object, entry, err))
@@ -117,8 +118,9 @@ static bool expand(struct expansion *x, json_t *node, struct uvm_error *err)
 
 bool mirror_aliases_expand(json_t *tree, struct uvm_error *err)
 {
-    struct expansion x = {.table = mirror_object_get(tree, ALIAS_TABLE)};
-    if (x.table && !expand(&x, tree, err))
+    mirror_auto_json *table = json_incref(mirror_object_get(tree, ALIAS_TABLE));
+    struct expansion x = {.table = table};
+    if (table && !expand(&x, tree, err))
         return false;
     json_object_del(tree, ALIAS_TABLE);
     return true;

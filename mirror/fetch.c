@@ -10,7 +10,6 @@
  *
  * A finished file is not synced (verified.c says why, and what takes its place).
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,9 +19,8 @@
 #include "mirror/source.h"
 #include "mirror/tree.h"
 
-#define FILE_MODE   0644
-#define HASH_BLOCK  ((size_t)512 << 10)
-#define REPORT_MSEC 100 /* progress is reported no more often */
+#define FILE_MODE  0644
+#define HASH_BLOCK ((size_t)512 << 10)
 
 /* The checksums of one image, and how far they are. */
 struct sums {
@@ -77,7 +75,6 @@ struct download {
     int fd;              /* of the partial file */
     bool resumed;        /* bytes of an earlier run are part of it */
     struct sums sums;
-    struct timespec reported;
 };
 
 static void download_clear(struct download *d)
@@ -98,15 +95,8 @@ static struct download download_of(struct mirror_tree *t, const struct mirror_im
     return d;
 }
 
-static void report(struct download *d, const char *step)
+static void report(const struct download *d, const char *step)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    long msec =
-        (now.tv_sec - d->reported.tv_sec) * 1000 + (now.tv_nsec - d->reported.tv_nsec) / 1000000;
-    if (msec < REPORT_MSEC && d->sums.bytes < d->image->size)
-        return;
-    d->reported = now;
     uvm_progress(d->observer, step, d->title, d->sums.bytes, d->image->size);
 }
 
@@ -116,14 +106,12 @@ static bool hash_file(struct download *d, int fd, struct uvm_error *err)
     uvm_auto_free char *block = uvm_alloc(HASH_BLOCK);
     posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     while (uvm_go_on(d->observer, err)) {
-        ssize_t n = read(fd, block, HASH_BLOCK);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return uvm_fail_errno(err, UVM_FAILED, "cannot read");
-        if (n == 0)
+        size_t len = 0;
+        if (!uvm_read_some(fd, block, HASH_BLOCK, &len, err))
+            return false;
+        if (len == 0)
             return true;
-        sums_add(&d->sums, block, (size_t)n);
+        sums_add(&d->sums, block, len);
         report(d, "verify");
     }
     return false;

@@ -2,12 +2,12 @@
  * simplestreams filters: KEY OPERATOR VALUE, where the operator is one of = != ~ !~ and the value
  * of the last two is a regular expression that is searched for.
  *
- * Regular expressions are PCRE2's. Of the libraries for C it is the one nearest to Python's re, which
- * simplestreams uses: classes like \d and \w over Unicode, lazy quantifiers, look-around, (?P<name>).
- * Every host with libvirt has it already, since glib (from 2.73) and libselinux need it. POSIX
- * regcomp() knows none of that. The known differences are at the edges: \Z matches in front of a
- * closing newline too; (?i) may stand in the middle, where Python 3.11 stopped to allow it; and some
- * things that re refuses, like \K, mean something.
+ * Regular expressions are PCRE2's. Of the libraries for C it is the one nearest to Python's re,
+ * which simplestreams uses: classes like \d and \w over Unicode, lazy quantifiers, look-around,
+ * (?P<name>). Every host with libvirt has it already, since glib (from 2.73) and libselinux need
+ * it. POSIX regcomp() knows none of that. The known differences are at the edges: \Z matches in
+ * front of a closing newline too; (?i) may stand in the middle, where Python 3.11 stopped to allow
+ * it; and some things that re refuses, like \K, mean something.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>

@@ -18,7 +18,7 @@
 #define HTTP_REDIRECTS       10L
 #define HTTP_CONNECT_SECONDS 30L
 #define HTTP_STALL_SECONDS   60L
-#define HTTP_STALL_RATE      1L /* bytes per second: below it for HTTP_STALL_SECONDS is a stall */
+#define HTTP_STALL_RATE      1000L /* bytes per second: below it for HTTP_STALL_SECONDS is a stall */
 #define HTTP_BUFFER          (512L << 10)
 
 #define HTTP_OK                  200

@@ -64,8 +64,7 @@ bool mirror_image_importable(const struct mirror_image *image)
            strcmp(mirror_image_get(image, "datatype"), "image-downloads") == 0;
 }
 
-/* ---- from flattened metadata
- * ---------------------------------------------------------------------- */
+/* ---- from flattened metadata ----------------------------------------------------------------- */
 
 /* Strings only, and together within MIRROR_METADATA_MAX. */
 static bool check_metadata(json_t *metadata, struct uvm_error *err)
@@ -169,7 +168,7 @@ bool mirror_image_from_metadata(const json_t *metadata, const char *path,
         return false;
     if (!mirror_image_path_check(path ? path : "", err) || !take_size(metadata, &image.size, err) ||
         !take_digests(metadata, &image, err))
-        return uvm_prefix(err, "%s %s %s", image.product, image.version, image.item);
+        return false;
     image.path = uvm_strdup(path);
     *ret_image = image;
     image = (struct mirror_image){0};

@@ -50,8 +50,7 @@ bool mirror_json_parse(const void *text, size_t len, json_t **ret, struct uvm_er
     return true;
 }
 
-/* ---- numbers as Python prints them
- * --------------------------------------------------------------- */
+/* ---- numbers as Python prints them ----------------------------------------------------------- */
 
 #define DOUBLE_DIGITS 17 /* enough for every double to come back as itself */
 

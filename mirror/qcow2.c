@@ -51,8 +51,7 @@ static uint64_t be64(const uint8_t *p)
     return (uint64_t)be32(p) << 32 | be32(p + 4);
 }
 
-/* ---- checks, in the order of the header
- * ------------------------------------------------------------ */
+/* ---- checks, in the order of the header ------------------------------------------------------ */
 
 static bool check_version(const uint8_t *head, size_t len, struct mirror_qcow2 *info,
                           struct uvm_error *err)

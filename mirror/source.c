@@ -1,5 +1,4 @@
 /* A source of streams and images: a web server, or a folder, which is read without libcurl. */
-#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -96,14 +95,14 @@ static bool copy_local(int fd, const struct uvm_observer *observer, const struct
 {
     uvm_auto_free char *block = uvm_alloc(COPY_BLOCK);
     while (uvm_go_on(observer, err)) {
-        ssize_t n = read(fd, block, COPY_BLOCK);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return uvm_fail_errno(err, UVM_SOURCE, "cannot read");
-        if (n == 0)
+        size_t len = 0;
+        if (!uvm_read_some(fd, block, COPY_BLOCK, &len, err)) {
+            err->code = UVM_SOURCE;
+            return false;
+        }
+        if (len == 0)
             return true;
-        if (!sink->write(sink->opaque, block, (size_t)n, err))
+        if (!sink->write(sink->opaque, block, len, err))
             return false;
     }
     return false;

@@ -11,10 +11,10 @@ struct mirror_wanted {
     uint64_t size;    /* of the whole file, as signed */
 };
 
-/* Hands the bytes of a file to a sink, from `offset` on when the source can, else from the start. The
- * observer is asked whether to stop; reporting progress is the sink's business. Errors as
- * mirror_http_get; a local file that is missing, not readable or not a regular file is UVM_SOURCE as
- * well. */
+/* Hands the bytes of a file to a sink, from `offset` on when the source can, else from the start.
+ * The observer is asked whether to stop; reporting progress is the sink's business. Errors as
+ * mirror_http_get; a local file that is missing, not readable or not a regular file is UVM_SOURCE
+ * as well. */
 bool mirror_source_get(struct mirror_source *s, const struct mirror_wanted *wanted,
                        const struct mirror_sink *sink, const struct uvm_observer *observer,
                        struct uvm_error *err);

@@ -125,8 +125,7 @@ struct mirror_counts mirror_stream_count(const struct mirror_stream *s)
     return counts;
 }
 
-/* ---- items with what they inherit
- * ----------------------------------------------------------------- */
+/* ---- items with what they inherit ------------------------------------------------------------ */
 
 char *mirror_pedigree_get(const void *opaque, const char *key)
 {

@@ -1,22 +1,22 @@
 /*
  * base.h: the ground floor of uvmirror: errors, memory, buffers, files, digests, OpenPGP, events.
  *
- * Nothing here knows what an image is. Everything above may use it; it uses only libc, libcrypto and
- * gpgme.
+ * Nothing here knows what an image is. Everything above may use it; it uses only libc, libcrypto
+ * and gpgme.
  *
  * Conventions that hold in every folder:
  *
  * - A fallible function returns bool and takes `struct uvm_error *err` last. On false, *err holds a
- *   code, the system's errno (or 0) and a message; outputs named `ret_...` are untouched. Each layer
- *   prefixes what it was doing. An error is returned, never printed, and only cmd/main.c turns its
- *   code into an exit status.
+ *   code, the system's errno (or 0) and a message; outputs named `ret_...` are untouched. Each
+ *   layer prefixes what it was doing. An error is returned, never printed, and only cmd/main.c
+ *   turns its code into an exit status.
  * - `_new/_free` live on the heap, `_init/_clear` are embedded. `_free(NULL)` is fine.
  * - A variable declared with one of the `uvm_auto...` words owns what it holds and lets go of it at
  *   the end of its scope; UVM_STEAL moves ownership out of it.
  * - Running out of memory aborts. A size that comes from outside is checked against a named limit
  *   before it reaches an allocation.
- * - Strings are UTF-8, sizes are bytes (uint64_t for contents, size_t for memory), times are seconds
- *   since 1970 UTC.
+ * - Strings are UTF-8, sizes are bytes (uint64_t for contents, size_t for memory), times are
+ *   seconds since 1970 UTC.
  */
 #pragma once
 
@@ -62,8 +62,8 @@ void uvm_error_clear(struct uvm_error *err);
 bool uvm_fail(struct uvm_error *err, enum uvm_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The same with ": " and the text of the present errno added. ENOSPC, EDQUOT and EFBIG turn the code
- * into UVM_SPACE whatever `code` says. */
+/* The same with ": " and the text of the present errno added. ENOSPC, EDQUOT and EFBIG turn the
+ * code into UVM_SPACE whatever `code` says. */
 bool uvm_fail_errno(struct uvm_error *err, enum uvm_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -109,7 +109,8 @@ int uvm_steal_fd(int *fd);
         if (*p)                                                                                    \
             func(*p);                                                                              \
     }
-#define UVM_AUTO(func) __attribute__((cleanup(func##_auto_), unused)) /* to hold it may be the use */
+#define UVM_AUTO(func)                                                                             \
+    __attribute__((cleanup(func##_auto_), unused)) /* to hold it may be the use */
 
 /* A growing list of owned strings; `items` is always NULL-terminated once something was added. */
 struct uvm_strings {
@@ -121,18 +122,20 @@ bool uvm_strings_has(const struct uvm_strings *list, const char *s);
 void uvm_strings_clear(struct uvm_strings *list);
 #define uvm_auto_strings __attribute__((cleanup(uvm_strings_clear))) struct uvm_strings
 
-/* True if `s` (of `len` bytes) is valid UTF-8 without NUL. Overlong forms and surrogates are not. */
+/* True if `s` (of `len` bytes) is valid UTF-8 without NUL. Overlong forms and surrogates are
+ * not. */
 bool uvm_utf8_valid(const char *s, size_t len);
 
 /* A copy of `s` in which control characters and invalid UTF-8 are replaced by '?': what comes from
  * outside goes through this before it reaches a terminal. */
 char *uvm_printable(const char *s);
 
-/* Base64 with '+', '/' and padding, of a string of at most UVM_BASE64_MAX bytes; the caller frees it. */
+/* Base64 with '+', '/' and padding, of a string of at most UVM_BASE64_MAX bytes; the caller frees
+ * it. */
 #define UVM_BASE64_MAX ((size_t)64 << 10)
 char *uvm_base64(const char *s);
-/* The reverse, closed by a zero; NULL when it is no base64. What decodes need not encode again to the
- * same: bits that do not count may be set. */
+/* The reverse, closed by a zero; NULL when it is no base64. What decodes need not encode again to
+ * the same: bits that do not count may be set. */
 char *uvm_base64_decode(const char *coded);
 
 /* "1.4 GB", "312 kB", "17 B": decimal units, three digits. */
@@ -162,10 +165,10 @@ void uvm_buf_move(struct uvm_buf *to, struct uvm_buf *from);
 
 /* ---- readers of bytes ------------------------------------------------------------------------ */
 
-/* Something that yields bytes front to back, once. `read` sets *ret_data to the next block, which the
- * reader owns and which is valid until the next call; *ret_len 0 is the end. A reader that checks
- * what it reads (a bundle's member, a download) fails at the latest in the call that would have
- * returned the end: only an end that was reported makes the bytes believable. */
+/* Something that yields bytes front to back, once. `read` sets *ret_data to the next block, which
+ * the reader owns and which is valid until the next call; *ret_len 0 is the end. A reader that
+ * checks what it reads (a bundle's member, a download) fails at the latest in the call that would
+ * have returned the end: only an end that was reported makes the bytes believable. */
 struct uvm_reader {
     bool (*read)(void *opaque, const void **ret_data, size_t *ret_len, struct uvm_error *err);
     void *opaque;
@@ -173,9 +176,12 @@ struct uvm_reader {
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* Reads a whole regular file (symbolic links are followed; FIFOs and devices are refused) of at most
- * `max` bytes. UVM_SPACE when it is larger, UVM_FAILED with sys_errno set else. */
+/* Reads a whole regular file (symbolic links are followed; FIFOs and devices are refused) of at
+ * most `max` bytes. UVM_SPACE when it is larger, UVM_FAILED with sys_errno set else. */
 bool uvm_file_read(const char *path, size_t max, struct uvm_buf *ret_buf, struct uvm_error *err);
+
+/* Up to `len` bytes, as read(2) gives them; *ret_len 0 is the end. */
+bool uvm_read_some(int fd, void *data, size_t len, size_t *ret_len, struct uvm_error *err);
 
 bool uvm_write_all(int fd, const void *data, size_t len, struct uvm_error *err);
 
@@ -195,7 +201,8 @@ bool uvm_sync_dir_of(const char *path, struct uvm_error *err);
 bool uvm_free_space(const char *path, uint64_t *ret_bytes, struct uvm_error *err);
 
 /* A file that stands under its name only when it is complete. It is written beside its place as
- * ".NAME.XXXXXX" and renamed by commit, after fsync; without commit nothing is left. */
+ * ".NAME.XXXXXX" and renamed by commit, after fsync; without commit nothing is left. Only a regular
+ * file is replaced: UVM_FAILED for a folder or a device. */
 struct uvm_outfile {
     int fd;
     char *path;     /* where it is to stand */
@@ -237,8 +244,9 @@ bool uvm_digest_valid(enum uvm_digest_type type, const char *hex);
 
 /* ---- OpenPGP --------------------------------------------------------------------------------- */
 
-/* Every verification runs GnuPG in a private home folder that holds exactly the keys given, and that
- * is gone afterwards; the user's ~/.gnupg and GNUPGHOME play no part, and no agent is left running. */
+/* Every verification runs GnuPG in a private home folder that holds exactly the keys given, and
+ * that is gone afterwards; the user's ~/.gnupg and GNUPGHOME play no part, and no agent is left
+ * running but one that ran before. */
 
 #define UVM_FINGERPRINT_MAX 65 /* upper-case hex with the closing zero; 40 or 64 digits */
 #define UVM_KEYRING_MAX     ((size_t)4 << 20)
@@ -261,21 +269,24 @@ bool uvm_verifier_new(const struct uvm_strings *keyrings, struct uvm_verifier **
 void uvm_verifier_free(struct uvm_verifier *v);
 UVM_DEFINE_AUTO(struct uvm_verifier *, uvm_verifier_free)
 
-/* What to tell somebody whose key is not among them ("see 'uvmirror key trust'"). A static string. */
+/* What to tell somebody whose key is not among them ("see 'uvmirror key trust'"). A static
+ * string. */
 void uvm_verifier_advise(struct uvm_verifier *v, const char *advice);
 
-/* Verifies an OpenPGP clear-signed text (RFC 4880, section 7). `text` is not trusted. What GnuPG says
- * was signed becomes *ret_plain. Refused with UVM_TRUST: anything but one message with the armor's
- * first line at the very start and nothing but white space after its last; headers other than
- * "Hash:"; and every signature that uvm_verifier_detached refuses. */
+/* Verifies an OpenPGP clear-signed text (RFC 4880, section 7). `text` is not trusted. What GnuPG
+ * says was signed becomes *ret_plain. Refused with UVM_TRUST: anything but one message with the
+ * armor's first line at the very start and nothing but white space after its last; headers other
+ * than "Hash:"; a text of which GnuPG reads more or less than what stands there (lines over 19,995
+ * bytes); and every signature that uvm_verifier_detached refuses. */
 bool uvm_verifier_clearsigned(struct uvm_verifier *v, const void *text, size_t len,
                               struct uvm_buf *ret_plain, struct uvm_signature *ret_sig,
                               struct uvm_error *err);
 
-/* Verifies a detached signature, armored or binary. Accepted only if at least one signature is there,
- * *every* signature has exactly the status "good", its key's primary fingerprint is one of the
- * verifier's keys, and its hash is neither MD5, RIPEMD-160 nor SHA-1. UVM_TRUST with a distinct
- * message for: bad, unknown key, expired key, revoked key, expired signature, weak hash, none. */
+/* Verifies a detached signature, armored or binary, with nothing around it. Accepted only if at
+ * least one signature is there, *every* signature has exactly the status "good", its key's primary
+ * fingerprint is one of the verifier's keys, and its hash is neither MD5, RIPEMD-160 nor SHA-1.
+ * UVM_TRUST with a distinct message for: bad, unknown key, expired key, revoked key, expired
+ * signature, weak hash, none. */
 bool uvm_verifier_detached(struct uvm_verifier *v, const void *data, size_t len, const void *sig,
                            size_t sig_len, struct uvm_signature *ret_sig, struct uvm_error *err);
 
@@ -311,16 +322,17 @@ bool uvm_key_generate(const char *homedir, const char *user_id, unsigned long va
 bool uvm_key_export(const char *homedir, const char *fingerprint, struct uvm_buf *ret_armored,
                     struct uvm_error *err);
 
-/* Something that signs with one secret key of a GnuPG home folder; `homedir` NULL is the user's own.
- * `key` names it as GnuPG understands it (fingerprint, mail address); NULL takes the only one there.
- * UVM_TRUST when there is none or more than one. */
+/* Something that signs with one secret key of a GnuPG home folder; `homedir` NULL is the user's
+ * own. `key` names it as GnuPG understands it (fingerprint, mail address); NULL takes the only one
+ * there. UVM_TRUST when there is none or more than one. */
 struct uvm_signer;
 bool uvm_signer_new(const char *homedir, const char *key, struct uvm_signer **ret_signer,
                     struct uvm_error *err);
 const char *uvm_signer_fingerprint(const struct uvm_signer *s);
 bool uvm_signer_detached(struct uvm_signer *s, const void *data, size_t len,
                          struct uvm_buf *ret_sig, struct uvm_error *err);
-/* Clear-signs a text, which should end with a newline. */
+/* Clear-signs a text, which should end with a newline. UVM_SPACE when a line of it has more than
+ * 19,000 bytes: GnuPG would cut it. */
 bool uvm_signer_clearsigned(struct uvm_signer *s, const void *text, size_t len,
                             struct uvm_buf *ret_signed, struct uvm_error *err);
 void uvm_signer_free(struct uvm_signer *s);
@@ -328,8 +340,8 @@ UVM_DEFINE_AUTO(struct uvm_signer *, uvm_signer_free)
 
 /* ---- events and interruption ----------------------------------------------------------------- */
 
-/* Libraries never print. What a person may want to see is an event, which cmd/ui.c renders as a line
- * on a terminal, plain text or JSON. */
+/* Libraries never print. What a person may want to see is an event, which cmd/ui.c renders as a
+ * line on a terminal, plain text or JSON. */
 enum uvm_event_kind {
     UVM_EVENT_PROGRESS, /* `done` of `total` bytes of a step; total 0 = not known */
     UVM_EVENT_DONE,     /* the step ended well */

@@ -1,5 +1,6 @@
 /*
- * The frame of a clear-signed text (RFC 4880, section 7):
+ * What stands around and between the parts that GnuPG verifies. The frame of a clear-signed text
+ * (RFC 4880, section 7):
  *
  *     -----BEGIN PGP SIGNED MESSAGE-----
  *     Hash: SHA512
@@ -9,11 +10,17 @@
  *     ...
  *     -----END PGP SIGNATURE-----
  *
- * GnuPG skips what stands before, and stops after; here nothing is accepted there.
+ * GnuPG skips what stands before, and stops after; here nothing is accepted there. It also writes
+ * more than the text to its output when there are keys in the armor, and less when a line is long:
+ * uvm_cleartext_reads() holds its output against the text.
  */
 #include <string.h>
 
 #include "mirror/base/cleartext.h"
+
+#define CLEARTEXT_BEGIN "-----BEGIN PGP SIGNED MESSAGE-----"
+#define SIGNATURE_BEGIN "-----BEGIN PGP SIGNATURE-----"
+#define SIGNATURE_END   "-----END PGP SIGNATURE-----"
 
 struct lines {
     const char *at, *end;
@@ -76,13 +83,75 @@ static bool skip_to_mark(struct lines *l, const char *mark)
     return false;
 }
 
+/* Up to the first line of the text that is signed. */
+static bool skip_head(struct lines *l)
+{
+    const char *line;
+    size_t len;
+    return next_line(l, &line, &len) && line_is(line, len, CLEARTEXT_BEGIN) && skip_hash_headers(l);
+}
+
 bool uvm_is_one_cleartext(const char *text, size_t len)
+{
+    struct lines l = {text, text + len};
+    return skip_head(&l) && skip_to_mark(&l, SIGNATURE_BEGIN) && skip_to_mark(&l, SIGNATURE_END) &&
+           only_blank(l.at, l.end);
+}
+
+/* White space at the end of a line is not signed (RFC 4880, section 7.1). */
+static size_t signed_len(const char *line, size_t len)
+{
+    while (len && (line[len - 1] == ' ' || line[len - 1] == '\t' || line[len - 1] == '\r'))
+        len--;
+    return len;
+}
+
+bool uvm_cleartext_reads(const char *text, size_t len, const char *plain, size_t plain_len)
+{
+    struct lines l = {text, text + len}, p = {plain, plain + plain_len};
+    const char *line, *read;
+    size_t line_len, read_len;
+    if (!skip_head(&l))
+        return false;
+    while (next_line(&l, &line, &line_len)) {
+        bool dashed = line_len && line[0] == '-';
+        if (dashed && (line_len < 2 || line[1] != ' '))
+            return p.at == p.end; /* the mark */
+        size_t escape = dashed ? 2 : 0;
+        line_len = signed_len(line, line_len);
+        line_len = line_len > escape ? line_len - escape : 0;
+        if (!next_line(&p, &read, &read_len) || signed_len(read, read_len) != line_len ||
+            memcmp(line + escape, read, line_len) != 0)
+            return false;
+    }
+    return false;
+}
+
+bool uvm_cleartext_fits(const char *text, size_t len)
 {
     struct lines l = {text, text + len};
     const char *line;
     size_t line_len;
-    return next_line(&l, &line, &line_len) &&
-           line_is(line, line_len, "-----BEGIN PGP SIGNED MESSAGE-----") && skip_hash_headers(&l) &&
-           skip_to_mark(&l, "-----BEGIN PGP SIGNATURE-----") &&
-           skip_to_mark(&l, "-----END PGP SIGNATURE-----") && only_blank(l.at, l.end);
+    while (next_line(&l, &line, &line_len))
+        if (line_len > UVM_CLEARTEXT_LINE_MAX)
+            return false;
+    return true;
+}
+
+bool uvm_is_bare_signature(const char *sig, size_t len)
+{
+    struct lines l = {sig, sig + len};
+    const char *line;
+    size_t line_len;
+    if (len && (sig[0] & 0x80)) /* a packet (RFC 4880, section 4.2): GnuPG reads all of them */
+        return true;
+    while (!only_blank(l.at, l.end)) {
+        if (!next_line(&l, &line, &line_len))
+            return false;
+        if (only_blank(line, line + line_len))
+            continue;
+        if (!line_is(line, line_len, SIGNATURE_BEGIN) || !skip_to_mark(&l, SIGNATURE_END))
+            return false;
+    }
+    return true;
 }

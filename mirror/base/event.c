@@ -18,8 +18,7 @@ void uvm_progress(const struct uvm_observer *o, const char *step, const char *su
 }
 
 __attribute__((format(printf, 3, 0))) static void
-emit_text(const struct uvm_observer *o, struct uvm_event event, const char *format,
-                      va_list args)
+emit_text(const struct uvm_observer *o, struct uvm_event event, const char *format, va_list args)
 {
     uvm_auto_free char *text = format ? uvm_vformat(format, args) : NULL;
     event.text = text;

@@ -13,20 +13,26 @@
 
 /* ---- reading ---- */
 
+bool uvm_read_some(int fd, void *data, size_t len, size_t *ret_len, struct uvm_error *err)
+{
+    ssize_t n;
+    do
+        n = read(fd, data, len);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "cannot read");
+    *ret_len = (size_t)n;
+    return true;
+}
+
 static bool read_all(int fd, const char *path, struct uvm_buf *buf, struct uvm_error *err)
 {
     char block[16384];
-    for (;;) {
-        ssize_t n = read(fd, block, sizeof block);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return uvm_fail_errno(err, UVM_FAILED, "%s", path);
-        if (n == 0)
-            return true;
-        if (!uvm_buf_add(buf, block, (size_t)n, err))
+    for (size_t len = 1; len > 0;)
+        if (!uvm_read_some(fd, block, sizeof block, &len, err) ||
+            !uvm_buf_add(buf, block, len, err))
             return uvm_prefix(err, "%s", path);
-    }
+    return true;
 }
 
 bool uvm_file_read(const char *path, size_t max, struct uvm_buf *ret_buf, struct uvm_error *err)
@@ -164,9 +170,21 @@ bool uvm_free_space(const char *path, uint64_t *ret_bytes, struct uvm_error *err
 
 /* ---- files that are whole or not there ---- */
 
+/* A file may be replaced by a new one; /dev/null may not. */
+static bool check_replaceable(const char *path, struct uvm_error *err)
+{
+    struct stat st;
+    if (stat(path, &st) < 0 || S_ISREG(st.st_mode))
+        return true;
+    return uvm_fail(err, UVM_FAILED, "%s is %s, which is not to be replaced by a file", path,
+                    S_ISDIR(st.st_mode) ? "a folder" : "a device, a pipe or a socket");
+}
+
 bool uvm_outfile_open(struct uvm_outfile *file, const char *path, mode_t mode,
                       struct uvm_error *err)
 {
+    if (!check_replaceable(path, err))
+        return false;
     uvm_auto_free char *dir = uvm_dirname(path);
     const char *slash = strrchr(path, '/');
     uvm_auto_free char *tmp =

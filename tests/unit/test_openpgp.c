@@ -1,4 +1,4 @@
-/* mirror/base/openpgp.c and cleartext.c, with real GnuPG. */
+/* mirror/base/gnupg.c, verify.c, openpgp.c and cleartext.c, with real GnuPG. */
 #include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
@@ -117,11 +117,20 @@ static void test_detached_refuses(void **state)
     refused(v, text, sizeof text - 1, &none, "not signed");
     must(uvm_buf_add(&both, good.data, good.len, &err), &err);
     must(uvm_buf_add(&both, bad.data, bad.len, &err), &err);
+    refused(v, text, sizeof text - 1, &both, "not trusted here");
+    /* GnuPG alone would pass over what stands around an armor: a second signature, too. */
+    static const char *const around[][2] = {
+        {"junk\n", ""}, {"", "junk"}, {"", "\x88\x75\x04"}, {"-\n", ""}};
+    for (size_t i = 0; i < sizeof around / sizeof *around; i++) {
+        uvm_auto_buf more = {0};
+        must(uvm_buf_add(&more, around[i][0], strlen(around[i][0]), &err), &err);
+        must(uvm_buf_add(&more, good.data, good.len, &err), &err);
+        must(uvm_buf_add(&more, around[i][1], strlen(around[i][1]), &err), &err);
+        refused(v, text, sizeof text - 1, &more, "more than signatures");
+    }
     uvm_auto_signature who = {0};
-    /* GnuPG reads the first armor only; whatever it makes of it, the second never counts as good.
-     */
-    if (uvm_verifier_detached(v, text, sizeof text - 1, both.data, both.len, &who, &err))
-        assert_string_equal(who.fingerprint, site);
+    must(uvm_buf_add(&good, "\r\n \n", 4, &err), &err);
+    must(uvm_verifier_detached(v, text, sizeof text - 1, good.data, good.len, &who, &err), &err);
 }
 
 static void test_clearsigned_round_trip(void **state)
@@ -244,6 +253,80 @@ static void test_old_keys_and_weak_hashes(void **state)
     assert_int_equal(system(stop), 0);
 }
 
+/* What the text between the marks says, must be what GnuPG makes of it. */
+static void test_reads_what_stands_there(void **state)
+{
+    (void)state;
+    UVM_AUTO(uvm_verifier_free) struct uvm_verifier *v = site_verifier();
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_signature who = {0};
+    uvm_auto_buf good = {0}, keyed = {0}, plain = {0};
+    sign_with(site_home, true, &good);
+    uvm_auto_free char *path = uvm_format("%s/good.asc", dir);
+    must(uvm_file_replace(path, 0644, good.data, good.len, &err), &err);
+    /* A key in the armor, behind the signature: GnuPG lists it on its output. */
+    uvm_auto_free char *add_key =
+        uvm_format("cd %s && sed '/BEGIN PGP SIGNATURE/,$d' good.asc >keyed.asc &&"
+                   " { sed -n '/BEGIN PGP SIGNATURE/,$p' good.asc | gpg --dearmor;"
+                   " gpg --dearmor <site.gpg; } 2>/dev/null | gpg --enarmor 2>/dev/null |"
+                   " sed 's/ARMORED FILE/SIGNATURE/; /^Comment/d' >>keyed.asc",
+                   dir);
+    assert_int_equal(system(add_key), 0);
+    read_scratch("keyed.asc", &keyed);
+    assert_false(uvm_verifier_clearsigned(v, keyed.data, keyed.len, &plain, &who, &err));
+    assert_non_null(strstr(err.message, "more than signatures behind it"));
+    assert_null(plain.data);
+    uvm_error_clear(&err);
+
+    /* White space at the end of a line is nobody's, and GnuPG takes it off. */
+    const char *dash = strstr(good.data, "a dash") + strlen("a dash");
+    uvm_auto_free char *spaced =
+        uvm_format("%.*s \t\r%s", (int)(dash - good.data), good.data, dash);
+    must(uvm_verifier_clearsigned(v, spaced, strlen(spaced), &plain, &who, &err), &err);
+    assert_null(strchr(plain.data, '\t'));
+}
+
+static void sign_line(size_t len, struct uvm_buf *ret_signed, struct uvm_error *err)
+{
+    UVM_AUTO(uvm_signer_free) struct uvm_signer *s = NULL;
+    must(uvm_signer_new(site_home, NULL, &s, err), err);
+    uvm_auto_free char *line = uvm_alloc(len + 2);
+    memset(line, 'x', len);
+    line[len] = '\n';
+    uvm_signer_clearsigned(s, line, len + 1, ret_signed, err);
+}
+
+/* GnuPG cuts long lines, and calls the signature over the rest good. */
+static void test_long_lines(void **state)
+{
+    (void)state;
+    UVM_AUTO(uvm_verifier_free) struct uvm_verifier *v = site_verifier();
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_signature who = {0};
+    uvm_auto_buf good = {0}, plain = {0};
+    sign_line(19001, &good, &err);
+    assert_int_equal(err.code, UVM_SPACE);
+    uvm_error_clear(&err);
+    sign_line(19000, &good, &err);
+    must(uvm_verifier_clearsigned(v, good.data, good.len, &plain, &who, &err), &err);
+    assert_int_equal(plain.len, 19001);
+    uvm_auto_free char *path = uvm_format("%s/long", dir), *line = uvm_alloc(30001);
+    memset(line, 'x', 30000);
+    must(uvm_file_replace(path, 0644, line, 30000, &err), &err);
+    uvm_auto_free char *sign = uvm_format("-u %s -o %s/long.asc --clearsign %s", site, dir, path);
+    gpg(site_home, sign);
+    uvm_auto_free char *stop = uvm_format("gpgconf --homedir %s --kill gpg-agent", site_home);
+    assert_int_equal(system(stop), 0);
+    uvm_auto_buf cut = {0};
+    read_scratch("long.asc", &cut);
+    const char *end = strstr(cut.data, "\n-----BEGIN PGP SIGNATURE");
+    assert_non_null(end);
+    uvm_auto_free char *longer = uvm_format("%.*sMORE%s", (int)(end - cut.data), cut.data, end);
+    uvm_auto_buf nothing = {0};
+    assert_false(uvm_verifier_clearsigned(v, longer, strlen(longer), &nothing, &who, &err));
+    assert_int_equal(err.code, UVM_TRUST);
+}
+
 static void test_keyrings(void **state)
 {
     (void)state;
@@ -311,6 +394,7 @@ int main(void)
         cmocka_unit_test(test_clearsigned_round_trip),   cmocka_unit_test(test_clearsigned_refuses),
         cmocka_unit_test(test_old_keys_and_weak_hashes), cmocka_unit_test(test_keyrings),
         cmocka_unit_test(test_hostile_gnupghome),        cmocka_unit_test(test_signers),
+        cmocka_unit_test(test_reads_what_stands_there),  cmocka_unit_test(test_long_lines),
     };
     return cmocka_run_group_tests(tests, make_keys, remove_keys);
 }

@@ -1,0 +1,187 @@
+/*
+ * gpgme, which runs GnuPG: contexts, home folders of our own, and the agents that GnuPG starts.
+ *
+ * gpgme alone would trust whatever the user's keyring trusts, and reports success with an empty
+ * list of signatures when GnuPG is missing. So every verification has a home folder of its own that
+ * holds the wanted keys and nothing else, and its result is read signature by signature.
+ */
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "mirror/base/gnupg.h"
+
+#define AGENT_POLLS   200
+#define AGENT_POLL_NS 10000000L
+
+bool uvm_gpg_fail(struct uvm_error *err, gpgme_error_t e, const char *what)
+{
+    return uvm_fail(err, UVM_TRUST, "%s: %s", what, gpgme_strerror(e));
+}
+
+/* ---- contexts and home folders ---- */
+
+bool uvm_gpg_new(const char *homedir, gpgme_ctx_t *ret_ctx, struct uvm_error *err)
+{
+    gpgme_check_version(NULL);
+    if (gpgme_engine_check_version(GPGME_PROTOCOL_OpenPGP))
+        return uvm_fail(err, UVM_TRUST,
+                        "GnuPG is not installed (package gnupg): nothing can be "
+                        "verified or signed without it");
+    uvm_auto_gpg_ctx ctx = NULL;
+    gpgme_error_t e = gpgme_new(&ctx);
+    if (!e && homedir)
+        e = gpgme_ctx_set_engine_info(ctx, GPGME_PROTOCOL_OpenPGP, NULL, homedir);
+    if (e)
+        return uvm_gpg_fail(err, e, "cannot start GnuPG");
+    gpgme_set_armor(ctx, 1);
+    gpgme_set_offline(ctx, 1);
+    *ret_ctx = UVM_STEAL(ctx);
+    return true;
+}
+
+bool uvm_gpg_data(const void *bytes, size_t len, gpgme_data_t *ret_data, struct uvm_error *err)
+{
+    gpgme_error_t e = gpgme_data_new_from_mem(ret_data, bytes ? bytes : "", len, 0);
+    return e ? uvm_gpg_fail(err, e, "cannot hand data to GnuPG") : true;
+}
+
+bool uvm_gpg_take(gpgme_data_t *data, struct uvm_buf *ret_buf, struct uvm_error *err)
+{
+    size_t len = 0;
+    char *mem = gpgme_data_release_and_get_mem(UVM_STEAL(*data), &len);
+    uvm_auto_buf buf = {.max = ret_buf->max};
+    bool ok = uvm_buf_add(&buf, mem ? mem : "", len, err);
+    gpgme_free(mem);
+    if (ok)
+        uvm_buf_move(ret_buf, &buf);
+    return ok;
+}
+
+/* A home folder of our own: no agent, no network, no opinion about ownertrust, and a clock that is
+ * behind a key's creation is no reason to call the key bad. */
+bool uvm_gpg_make_home(char **ret_home, struct uvm_error *err)
+{
+    static const char conf[] = "no-autostart\nignore-time-conflict\nno-auto-key-locate\n"
+                               "no-auto-key-retrieve\ntrust-model always\nno-auto-check-trustdb\n"
+                               "import-options no-repair-keys\n";
+    const char *tmp = getenv("TMPDIR");
+    uvm_auto_free char *home =
+        uvm_format("%s/uvmirror-keys-XXXXXX", tmp && tmp[0] == '/' ? tmp : "/tmp");
+    if (!mkdtemp(home))
+        return uvm_fail_errno(err, UVM_FAILED, "cannot make a private folder for GnuPG, %s", home);
+    uvm_auto_free char *path = uvm_format("%s/gpg.conf", home);
+    if (!uvm_file_replace(path, 0600, conf, sizeof conf - 1, err)) {
+        uvm_auto_error ignored = UVM_ERROR_INIT;
+        uvm_remove_tree(home, &ignored);
+        return false;
+    }
+    *ret_home = UVM_STEAL(home);
+    return true;
+}
+
+void uvm_gpg_remove_home(char **home)
+{
+    uvm_auto_error ignored = UVM_ERROR_INIT; /* GnuPG may remove its own lock at the same moment */
+    if (*home && !uvm_remove_tree(*home, &ignored)) {
+        uvm_auto_error again = UVM_ERROR_INIT;
+        uvm_remove_tree(*home, &again);
+    }
+    free(*home);
+    *home = NULL;
+}
+
+/* Where the agent of a home folder listens; NULL when it cannot be told. */
+static char *agent_socket(gpgme_ctx_t ctx, const char *gpgconf, const char *homedir)
+{
+    const char *argv[] = {gpgconf, "--homedir", homedir, "--list-dirs", "agent-socket", NULL};
+    uvm_auto_gpg_data out = NULL;
+    if (gpgme_data_new(&out) || gpgme_op_spawn(ctx, gpgconf, argv, NULL, out, NULL, 0))
+        return NULL;
+    size_t len = 0;
+    char *text = gpgme_data_release_and_get_mem(UVM_STEAL(out), &len);
+    const char *end = text ? memchr(text, '\n', len) : NULL;
+    char *path = end ? uvm_strndup(text, (size_t)(end - text)) : NULL;
+    gpgme_free(text);
+    return path;
+}
+
+/* GnuPG starts an agent for secret keys, which would outlive us. It goes a moment after it was told
+ * to, and whoever talks to it in that moment gets no answer: so wait until its socket is gone. */
+void uvm_gpg_stop_agent(const char *homedir)
+{
+    const char *gpgconf = gpgme_get_dirinfo("gpgconf-name");
+    uvm_auto_gpg_ctx ctx = NULL;
+    if (!homedir || !gpgconf || gpgme_new(&ctx) || gpgme_set_protocol(ctx, GPGME_PROTOCOL_SPAWN))
+        return;
+    const char *argv[] = {gpgconf, "--homedir", homedir, "--kill", "gpg-agent", NULL};
+    uvm_auto_free char *socket = agent_socket(ctx, gpgconf, homedir);
+    gpgme_op_spawn(ctx, gpgconf, argv, NULL, NULL, NULL, 0);
+    for (int i = 0; socket && i < AGENT_POLLS && access(socket, F_OK) == 0; i++)
+        nanosleep(&(struct timespec){.tv_nsec = AGENT_POLL_NS}, NULL);
+}
+
+/* Whether somebody answers at a socket. A path that is too long for one is nobody's. */
+static bool listens(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    uvm_auto_fd fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || strlen(path) >= sizeof address.sun_path)
+        return false;
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    return connect(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+}
+
+const char *uvm_gpg_without_agent(const char *homedir)
+{
+    const char *gpgconf = gpgme_get_dirinfo("gpgconf-name");
+    uvm_auto_gpg_ctx ctx = NULL;
+    if (!homedir || !gpgconf || gpgme_new(&ctx) || gpgme_set_protocol(ctx, GPGME_PROTOCOL_SPAWN))
+        return homedir;
+    uvm_auto_free char *socket = agent_socket(ctx, gpgconf, homedir);
+    return socket && listens(socket) ? NULL : homedir;
+}
+
+/* ---- what verifying and signing share ---- */
+
+void uvm_gpg_copy_fingerprint(char to[UVM_FINGERPRINT_MAX], const char *from)
+{
+    size_t len = from ? strlen(from) : 0;
+    if (len >= UVM_FINGERPRINT_MAX)
+        len = UVM_FINGERPRINT_MAX - 1;
+    if (len)
+        memcpy(to, from, len);
+    to[len] = 0;
+}
+
+bool uvm_gpg_import(gpgme_ctx_t ctx, const void *bytes, size_t len, struct uvm_error *err)
+{
+    uvm_auto_gpg_data data = NULL;
+    if (!uvm_gpg_data(bytes, len, &data, err))
+        return false;
+    gpgme_error_t e = gpgme_op_import(ctx, data);
+    if (e)
+        return uvm_gpg_fail(err, e, "cannot read keys");
+    gpgme_import_result_t result = gpgme_op_import_result(ctx);
+    if (result && result->secret_read > 0)
+        return uvm_fail(err, UVM_TRUST,
+                        "holds a secret key, which must not travel: export the public "
+                        "one");
+    if (!result || result->considered == 0 || result->imported + result->unchanged == 0)
+        return uvm_fail(err, UVM_TRUST, "holds no OpenPGP public key");
+    return true;
+}
+
+bool uvm_gpg_is_weak(gpgme_hash_algo_t algo)
+{
+    switch (algo) {
+    case GPGME_MD_SHA224:
+    case GPGME_MD_SHA256:
+    case GPGME_MD_SHA384:
+    case GPGME_MD_SHA512:
+        return false;
+    default:
+        return true;
+    }
+}

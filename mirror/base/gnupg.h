@@ -1,0 +1,66 @@
+/* gnupg.h: what keys, verifying and signing share of gpgme. Internal to mirror/base. */
+#pragma once
+
+#include <gpgme.h>
+
+#include "mirror/base/base.h"
+
+static inline void uvm_gpg_release_ctx_(gpgme_ctx_t *ctx)
+{
+    if (*ctx)
+        gpgme_release(*ctx);
+}
+
+static inline void uvm_gpg_release_data_(gpgme_data_t *data)
+{
+    if (*data)
+        gpgme_data_release(*data);
+}
+
+static inline void uvm_gpg_release_key_(gpgme_key_t *key)
+{
+    if (*key)
+        gpgme_key_unref(*key);
+}
+
+#define uvm_auto_gpg_ctx  __attribute__((cleanup(uvm_gpg_release_ctx_))) gpgme_ctx_t
+#define uvm_auto_gpg_data __attribute__((cleanup(uvm_gpg_release_data_))) gpgme_data_t
+#define uvm_auto_gpg_key  __attribute__((cleanup(uvm_gpg_release_key_))) gpgme_key_t
+
+/* UVM_TRUST: "<what>: <gpgme's words>". */
+bool uvm_gpg_fail(struct uvm_error *err, gpgme_error_t e, const char *what);
+
+/* A context on a home folder; NULL is the user's own. UVM_TRUST when GnuPG is missing. */
+bool uvm_gpg_new(const char *homedir, gpgme_ctx_t *ret_ctx, struct uvm_error *err);
+
+/* Bytes to read from, borrowed. */
+bool uvm_gpg_data(const void *bytes, size_t len, gpgme_data_t *ret_data, struct uvm_error *err);
+/* What was written, up to the limit of the buffer. Releases the data. */
+bool uvm_gpg_take(gpgme_data_t *data, struct uvm_buf *ret_buf, struct uvm_error *err);
+
+/* A private home folder, and its end. */
+bool uvm_gpg_make_home(char **ret_home, struct uvm_error *err);
+void uvm_gpg_remove_home(char **home);
+
+/* The home folder, when no agent serves it yet: the one that GnuPG starts then is ours to stop.
+ * NULL when there is one, which belongs to a user. */
+const char *uvm_gpg_without_agent(const char *homedir);
+/* Stops the agent of a home folder and waits until it is gone. NULL is fine. */
+void uvm_gpg_stop_agent(const char *homedir);
+
+static inline void uvm_gpg_stop_agent_(const char **homedir)
+{
+    uvm_gpg_stop_agent(*homedir);
+}
+
+/* Stops the agent of the home folder that it is set to, at the end of the scope. */
+#define uvm_auto_gpg_agent __attribute__((cleanup(uvm_gpg_stop_agent_), unused)) const char *
+
+/* Imports public keys into the context's home folder. UVM_TRUST when there is none, or a secret
+ * one. */
+bool uvm_gpg_import(gpgme_ctx_t ctx, const void *bytes, size_t len, struct uvm_error *err);
+
+void uvm_gpg_copy_fingerprint(char to[UVM_FINGERPRINT_MAX], const char *from);
+
+/* Anything but SHA-2. */
+bool uvm_gpg_is_weak(gpgme_hash_algo_t algo);
