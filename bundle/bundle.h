@@ -6,8 +6,9 @@
  *                                 uvmirror/manifest.json.sig    the site's detached signature of it
  *     zstd frame 2   tar members  uvmirror/origin/...           the vendor's signed stream files
  *                                 streams/v1/...                reduced streams, signed by the site
- *                                 <image paths>                 the payloads, in the manifest's
- * order end-of-archive marker; nothing behind it
+ *                                 <image paths>                 the payloads, in its order
+ *                    end-of-archive marker
+ *     trailer        CRC-32 of all bytes before it; nothing behind it
  *
  * Trust: nothing of a bundle is believed before the signature over the manifest holds. Frame 1
  * alone is decoded before that, within the limits below. After that every member must be exactly
@@ -137,6 +138,14 @@ void bundle_created_clear(struct bundle_created *created);
 bool bundle_create(const struct bundle_create_options *options, struct bundle_created *ret_created,
                    struct uvm_error *err);
 
+/* Whether a bundle may be written there, as far as can be told before anything is downloaded:
+ * UVM_USAGE for a terminal, a device, or a place in the mirror itself; UVM_FAILED for a folder that
+ * is missing or may not be written to. */
+bool bundle_output_check(const char *output, const struct mirror_tree *tree, struct uvm_error *err);
+
+/* The folder that will hold the bundle, NULL for standard output. The caller frees it. */
+char *bundle_output_folder(const char *output);
+
 /* Bytes that the bundle will have at most, before it is written. */
 uint64_t bundle_estimate(const struct mirror_stream *const *streams,
                          const struct mirror_selection *selections, size_t count);
@@ -155,7 +164,8 @@ bool bundle_reader_new(const char *argument, struct uvm_verifier *verifier,
 void bundle_reader_free(struct bundle_reader *r);
 UVM_DEFINE_AUTO(struct bundle_reader *, bundle_reader_free)
 
-/* The file that was opened (the one taken of a folder), "standard input" for "-". Borrowed. */
+/* The file that was opened (the one taken of a folder), "standard input" for "-"; printable.
+ * Borrowed. */
 const char *bundle_reader_name(const struct bundle_reader *r);
 const struct bundle_manifest *bundle_reader_manifest(const struct bundle_reader *r);
 /* Who signed the manifest; this, not manifest->signer, is verified. */
@@ -187,8 +197,7 @@ struct uvm_reader bundle_reader_data(struct bundle_reader *r);
 /* Reads the rest of a small member into memory, verified. */
 bool bundle_reader_slurp(struct bundle_reader *r, struct uvm_buf *ret_buf, struct uvm_error *err);
 
-/* ---- the origin: the vendor's own signature
- * ------------------------------------------------------ */
+/* ---- the origin: the vendor's own signature -------------------------------------------------- */
 
 /* Checks one stream of a manifest against the vendor's signed file that the bundle carries: the
  * signature must be by a key of `vendor`, and every image that the manifest lists for the stream

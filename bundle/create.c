@@ -1,7 +1,7 @@
 /* From selections and a mirror to a bundle: serial, small members, manifest, signature, output. */
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "bundle/internal.h"
@@ -311,35 +311,18 @@ static bool write_to_stdout(const struct draft *d, const struct bundle_create_op
     return true;
 }
 
-static char *output_path(const char *output, const struct bundle_manifest *m)
-{
-    struct stat st;
-    if (stat(output, &st) < 0 || !S_ISDIR(st.st_mode))
-        return uvm_strdup(output);
-    uvm_auto_free char *name = bundle_file_name(m);
-    size_t len = strlen(output);
-    while (len > 1 && output[len - 1] == '/')
-        len--;
-    return uvm_format("%.*s%s%s", (int)len, output, output[len - 1] == '/' ? "" : "/", name);
-}
-
 static bool write_to_file(const struct draft *d, const struct bundle_create_options *o,
                           struct bundle_created *created, struct uvm_error *err)
 {
-    uvm_auto_free char *path = output_path(o->output, d->manifest);
+    uvm_auto_free char *path = bundle_output_path(o->output, d->manifest);
     uvm_auto_outfile file = UVM_OUTFILE_INIT;
-    if (!uvm_outfile_open(&file, path, 0644, err) ||
-        !write_to(d, o, file.fd, path, &created->bytes, err) || !uvm_outfile_commit(&file, err))
+    bundle_output_sweep(path);
+    if (!uvm_outfile_open(&file, path, 0644, err))
+        return false;
+    flock(file.fd, LOCK_EX | LOCK_NB); /* only says that somebody still writes it */
+    if (!write_to(d, o, file.fd, path, &created->bytes, err) || !uvm_outfile_commit(&file, err))
         return false;
     created->path = UVM_STEAL(path);
-    return true;
-}
-
-static bool check_output(const char *output, struct uvm_error *err)
-{
-    if (strcmp(output, "-") == 0 && isatty(STDOUT_FILENO))
-        return uvm_fail(err, UVM_USAGE,
-                        "standard output is a terminal: give a file, a folder or a pipe");
     return true;
 }
 
@@ -349,7 +332,7 @@ bool bundle_create(const struct bundle_create_options *o, struct bundle_created 
     __attribute__((cleanup(draft_clear))) struct draft draft = {0};
     __attribute__((cleanup(chosen_clear))) struct chosen chosen = {0};
     struct bundle_created created = {0};
-    if (!check_output(o->output, err) || !choose(o, &chosen, err) ||
+    if (!bundle_output_check(o->output, o->tree, err) || !choose(o, &chosen, err) ||
         !compose(&draft, &chosen, o, err))
         return false;
     bool written = strcmp(o->output, "-") == 0 ? write_to_stdout(&draft, o, &created, err)
@@ -364,39 +347,4 @@ bool bundle_create(const struct bundle_create_options *o, struct bundle_created 
     created.manifest = UVM_STEAL(draft.manifest);
     *ret_created = created;
     return true;
-}
-
-/* ---- estimate ---- */
-
-#define TAR_OVERHEAD   ((uint64_t)4096) /* headers (extended ones, too) and padding of a member */
-#define SIGNATURE_SIZE ((uint64_t)8192) /* armor around a text */
-
-/* An image's share of the manifest: its metadata, indented, and the fields around them. */
-static uint64_t manifest_share(const struct mirror_image *image)
-{
-    uvm_auto_free char *text = json_dumps(image->metadata, JSON_INDENT(4));
-    return (text ? strlen(text) : 0) + strlen(image->path) * 2 + 2048;
-}
-
-static uint64_t products_share(const struct mirror_product *product)
-{
-    uint64_t bytes = 1024;
-    for (size_t i = 0; i < product->versions.count; i++)
-        bytes += strlen(product->versions.items[i]) + 16;
-    for (size_t i = 0; i < product->image_count; i++)
-        bytes += manifest_share(&product->images[i]) + product->images[i].size + TAR_OVERHEAD;
-    return bytes;
-}
-
-uint64_t bundle_estimate(const struct mirror_stream *const *streams,
-                         const struct mirror_selection *selections, size_t count)
-{
-    uint64_t bytes = 4 * (TAR_OVERHEAD + SIGNATURE_SIZE);
-    for (size_t i = 0; i < count; i++) {
-        uvm_auto_free char *reduced = mirror_stream_reduce(streams[i], &selections[i]);
-        bytes += streams[i]->origin.len + 2 * strlen(reduced) + SIGNATURE_SIZE + 3 * TAR_OVERHEAD;
-        for (size_t p = 0; p < selections[i].count; p++)
-            bytes += products_share(&selections[i].products[p]);
-    }
-    return bytes + bytes / 256; /* more than the headers of zstd blocks */
 }

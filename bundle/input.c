@@ -46,7 +46,7 @@ static bool open_file(struct bundle_input *input, const char *path, struct uvm_e
         return false;
     posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     input->fd = uvm_steal_fd(&fd);
-    input->name = uvm_strdup(path);
+    input->name = uvm_printable(path);
     return true;
 }
 

@@ -18,6 +18,7 @@ struct bundle_plan_item {
     const char *path;
     uint64_t size;
     const char *sha256;
+    const char *sha512; /* of a plain payload, where an image states it: else NULL */
     const struct bundle_image *const *images; /* a payload's; NULL for a small member */
     size_t image_count;
 };
@@ -80,6 +81,15 @@ bool bundle_stage_end(struct bundle_stage *stage, struct uvm_error *err);
 uint64_t bundle_stage_bytes(const struct bundle_stage *stage); /* that have been written to `fd` */
 void bundle_stage_free(struct bundle_stage *stage);
 UVM_DEFINE_AUTO(struct bundle_stage *, bundle_stage_free)
+
+/* ---- where a bundle goes (output.c) ---------------------------------------------------------- */
+
+/* The file that is to be written: in a folder it has the name that bundle_file_name gives it. */
+char *bundle_output_path(const char *output, const struct bundle_manifest *m);
+
+/* Removes what killed runs left in the folder of `path`: unfinished bundles that nobody holds a
+ * lock on. Whoever writes one holds such a lock. */
+void bundle_output_sweep(const char *path);
 
 /* ---- names as bytes (locale.c) --------------------------------------------------------------- */
 
@@ -210,6 +220,6 @@ bool bundle_untar_next(struct bundle_untar *t, const char **ret_path, uint64_t *
 bool bundle_untar_read(struct bundle_untar *t, const void **ret_data, size_t *ret_len,
                        struct uvm_error *err);
 
-/* After the end of the archive: reads the source to its end, and makes sure that it ended with two blocks
- * of zeros, and nothing but zeros up to the end of a record. */
+/* After the end of the archive: reads the source to its end, and makes sure that it ended with two
+ * blocks of zeros, and nothing but zeros up to the end of a record. */
 bool bundle_untar_finish(struct bundle_untar *t, struct uvm_error *err);

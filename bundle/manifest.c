@@ -1,10 +1,11 @@
 /*
  * The manifest: the whole truth about a bundle, as JSON that a person can read.
  *
- *     { "format": 1, "id": ..., "serial": ..., "created": ..., "tool": ..., "signer": ...,
- * "critical": [], "streams": [ { "content_id", "source", "path", "updated", "updated_at",
- * "filters": [], "origin", "verified_by", "products": [ { "name", "complete", "versions": [] } ] }
- * ], "images":  [ { "stream", "product", "version", "item", "path", "size", "sha256", "sha512",
+ *     { "format": 1, "id", "serial", "created", "tool", "signer", "trailer", "critical": [],
+ *       "streams": [ { "content_id", "source", "path", "updated", "updated_at", "filters": [],
+ *                      "origin", "verified_by",
+ *                      "products": [ { "name", "complete", "versions": [] } ] } ],
+ *       "images":  [ { "stream", "product", "version", "item", "path", "size", "sha256", "sha512",
  *                      "metadata": {},
  *                      "payload": { "member", "encoding", "size", "sha256" } or null } ],
  *       "members": [ { "path", "size", "sha256" } ] }

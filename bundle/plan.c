@@ -50,7 +50,10 @@ struct bundle_plan *bundle_plan_new(const struct bundle_manifest *m)
         if (m->images[i].encoding == BUNDLE_NOT_CARRIED)
             continue;
         item_of[i] = payload_item(plan, known, &m->images[i]);
-        plan->items[item_of[i]].image_count++;
+        struct bundle_plan_item *item = &plan->items[item_of[i]];
+        item->image_count++;
+        if (!item->sha512)
+            item->sha512 = m->images[i].image->sha512;
     }
     share_out_images(plan, m, item_of);
     return plan;

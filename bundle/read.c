@@ -21,7 +21,8 @@ struct bundle_reader {
 
     size_t next;                         /* item of the plan */
     const struct bundle_plan_item *item; /* the present one, NULL between members */
-    struct uvm_digest *digest;           /* of its bytes so far */
+    struct uvm_digest *digest;           /* SHA-256 of its bytes so far */
+    struct uvm_digest *digest512;        /* and SHA-512, when its images state that; else NULL */
     uint64_t payload_done;               /* of plan->payload_bytes */
     bool ended;                          /* the whole bundle is verified */
     bool failed;                         /* it was refused: nothing more comes of it */
@@ -36,6 +37,7 @@ void bundle_reader_free(struct bundle_reader *r)
     bundle_unzstd_free(r->unzstd);
     bundle_input_clear(&r->input);
     uvm_digest_free(r->digest);
+    uvm_digest_free(r->digest512);
     bundle_plan_free(r->plan);
     bundle_manifest_free(r->manifest);
     uvm_signature_clear(&r->signature);
@@ -118,14 +120,24 @@ static bool start(struct bundle_reader *r, struct uvm_error *err)
     return true;
 }
 
+/* Ends a digest (NULL: nothing was stated) and compares. */
+static bool is_digest(struct uvm_digest **digest, const char *stated)
+{
+    char hex[UVM_DIGEST_HEX_MAX] = "";
+    if (*digest)
+        uvm_digest_finish(*digest, hex);
+    uvm_digest_free(UVM_STEAL(*digest));
+    return !stated || strcmp(hex, stated) == 0;
+}
+
+/* The manifest's SHA-256 is the site's word. Where the vendor signed a SHA-512 alone, only that one ties
+ * the bytes to the vendor. */
 static bool check_digest(struct bundle_reader *r, struct uvm_error *err)
 {
-    char hex[UVM_DIGEST_HEX_MAX];
-    uvm_digest_finish(r->digest, hex);
-    uvm_digest_free(r->digest);
-    r->digest = NULL;
-    if (strcmp(hex, r->item->sha256) != 0)
+    if (!is_digest(&r->digest, r->item->sha256))
         return uvm_fail(err, UVM_CONTENT, "its content is not what was signed");
+    if (!is_digest(&r->digest512, r->item->sha512))
+        return uvm_fail(err, UVM_CONTENT, "its content is not the image that its SHA-512 names");
     r->item = NULL;
     return true;
 }
@@ -141,10 +153,9 @@ static bool read_block(struct bundle_reader *r, const void **ret_data, size_t *r
     if (*ret_len == 0)
         return check_digest(r, err);
     uvm_digest_update(r->digest, *ret_data, *ret_len);
-    if (r->item->images) {
-        r->payload_done += *ret_len;
-        uvm_progress(r->observer, "verify", r->input.name, r->payload_done, r->plan->payload_bytes);
-    }
+    if (r->digest512)
+        uvm_digest_update(r->digest512, *ret_data, *ret_len);
+    r->payload_done += r->item->images ? *ret_len : 0;
     return true;
 }
 
@@ -198,6 +209,7 @@ bool bundle_reader_slurp(struct bundle_reader *r, struct uvm_buf *ret_buf, struc
     return true;
 }
 
+/* Whoever reads a member reports what he does with it; what nobody reads is reported here. */
 static bool skip_rest(struct bundle_reader *r, struct uvm_error *err)
 {
     while (r->item) {
@@ -205,6 +217,9 @@ static bool skip_rest(struct bundle_reader *r, struct uvm_error *err)
         size_t len = 0;
         if (!read_block(r, &data, &len, err))
             return false;
+        if (r->payload_done)
+            uvm_progress(r->observer, "verify", r->input.name, r->payload_done,
+                         r->plan->payload_bytes);
     }
     return true;
 }
@@ -247,6 +262,7 @@ static bool move_on(struct bundle_reader *r, struct uvm_error *err)
         return finish(r, err);
     r->item = &r->plan->items[r->next++];
     r->digest = uvm_digest_new(UVM_SHA256);
+    r->digest512 = r->item->sha512 ? uvm_digest_new(UVM_SHA512) : NULL;
     return true;
 }
 

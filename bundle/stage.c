@@ -4,12 +4,12 @@
  *     frame | frame | 55 2A 4D 18  04 00 00 00  CRC-32 of all bytes before, little-endian
  *                     '-- a skippable frame (RFC 8878, section 3.1.2): zstd passes over it
  *
- * The trailer is there for damage, not for trust. zstd's blocks have bits that may flip without a change
- * of what they decode to (one in 300 of a small bundle, measured), and a stick that has begun to die
- * must not pass for a sound one.
+ * The trailer is there for damage, not for trust. zstd's blocks have bits that may flip without a
+ * change of what they decode to (one in 300 of a small bundle, measured), and a stick that has
+ * begun to die must not pass for a sound one.
  *
- * Vendor images are compressed inside. zstd notices, and passes them at the speed of memory; one thread
- * does.
+ * Vendor images are compressed inside. zstd notices, and passes them at the speed of memory; one
+ * thread does.
  */
 #include <endian.h>
 #include <fcntl.h>

@@ -1,4 +1,5 @@
-/* The trailer: twelve bytes that no tar knows of, the checksum of all bytes before (see stage.c). */
+/* The trailer: twelve bytes that no tar knows of, the checksum of all bytes before (see
+ * stage.c). */
 #include <endian.h>
 #include <string.h>
 

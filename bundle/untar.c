@@ -2,7 +2,7 @@
  * The tar reader: libarchive, held to what a bundle may contain. The bytes it parses are not
  * signed; what comes out is checked against the manifest by the caller.
  *
- *     [ header 512 | bytes, padded to 512 ] ...   extended (pax) headers where a name or size needs one
+ *     [ header 512 | bytes, padded to 512 ] ...   pax headers where a name or size needs one
  *     1,024 zero bytes, and at most what fills a record of 10,240
  */
 #include <archive.h>

@@ -10,7 +10,6 @@
  */
 #include <archive.h>
 #include <archive_entry.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,6 +17,7 @@
 #include "bundle/internal.h"
 
 #define BLOCK_SIZE ((size_t)1 << 20)
+#define HEAL       ": delete it from the mirror and fetch it again"
 
 struct writer {
     const struct bundle_write_options *options;
@@ -127,18 +127,6 @@ static bool add_small(struct writer *w, const char *path, const struct uvm_buf *
 
 /* ---- payloads ---- */
 
-static bool read_block(int fd, char *block, size_t len, size_t *ret_len, struct uvm_error *err)
-{
-    ssize_t n;
-    do
-        n = read(fd, block, len);
-    while (n < 0 && errno == EINTR);
-    if (n < 0)
-        return uvm_fail_errno(err, UVM_FAILED, "reading");
-    *ret_len = (size_t)n;
-    return true;
-}
-
 /* Copies exactly `size` bytes into the tar; the file must end there. */
 static bool copy_payload(struct writer *w, int fd, const struct bundle_plan_item *item,
                          struct uvm_digest *digest, struct uvm_error *err)
@@ -147,10 +135,10 @@ static bool copy_payload(struct writer *w, int fd, const struct bundle_plan_item
     uint64_t done = 0;
     for (;;) {
         size_t len = 0;
-        if (!uvm_go_on(o->observer, err) || !read_block(fd, w->block, BLOCK_SIZE, &len, err))
+        if (!uvm_go_on(o->observer, err) || !uvm_read_some(fd, w->block, BLOCK_SIZE, &len, err))
             return false;
         if (len > item->size - done || (len == 0 && done < item->size))
-            return uvm_fail(err, UVM_CONTENT, "its size has changed since it was verified");
+            return uvm_fail(err, UVM_CONTENT, "its size has changed since it was verified" HEAL);
         if (len == 0)
             return true;
         uvm_digest_update(digest, w->block, len);
@@ -176,7 +164,7 @@ static bool add_payload(struct writer *w, const struct bundle_plan_item *item,
         return uvm_prefix(err, "%s", item->path);
     uvm_digest_finish(digest, hex);
     if (strcmp(hex, item->sha256) != 0)
-        return uvm_fail(err, UVM_CONTENT, "%s: its content has changed since it was verified",
+        return uvm_fail(err, UVM_CONTENT, "%s: its content has changed since it was verified" HEAL,
                         item->path);
     return end_member(w, item->path, err);
 }

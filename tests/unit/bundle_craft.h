@@ -1,7 +1,7 @@
 /*
- * bundle_craft.h: makes bundles that production code would never write. A good bundle is taken apart
- * into parts (one per tar member), a test changes some, and they are put together again, signed anew
- * where the test wants a hostile signer.
+ * bundle_craft.h: makes bundles that production code would never write. A good bundle is taken
+ * apart into parts (one per tar member), a test changes some, and they are put together again,
+ * signed anew where the test wants a hostile signer.
  */
 #pragma once
 

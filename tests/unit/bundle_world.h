@@ -1,6 +1,6 @@
 /*
- * bundle_world.h: what the tests of bundle/ stand on: real keys, a signed source, a mirror of it, one
- * good bundle in memory, and ways to read it and what was made of it.
+ * bundle_world.h: what the tests of bundle/ stand on: real keys, a signed source, a mirror of it,
+ * one good bundle in memory, and ways to read it and what was made of it.
  */
 #pragma once
 

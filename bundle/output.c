@@ -1,0 +1,140 @@
+/* Where a bundle goes, and how much room it takes there. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bundle/internal.h"
+
+#define UNFINISHED_SECONDS 60 /* without a lock: its writer may be about to take one */
+
+/* ---- the place ---- */
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+char *bundle_output_path(const char *output, const struct bundle_manifest *m)
+{
+    if (!is_folder(output))
+        return uvm_strdup(output);
+    uvm_auto_free char *name = bundle_file_name(m);
+    size_t len = strlen(output);
+    while (len > 1 && output[len - 1] == '/')
+        len--;
+    return uvm_format("%.*s%s%s", (int)len, output, output[len - 1] == '/' ? "" : "/", name);
+}
+
+char *bundle_output_folder(const char *output)
+{
+    if (strcmp(output, "-") == 0)
+        return NULL;
+    return is_folder(output) ? uvm_strdup(output) : uvm_dirname(output);
+}
+
+/* What the mirror holds has its places there; a bundle would take one of them. */
+static bool is_within(const char *folder, const char *mirror)
+{
+    uvm_auto_free char *inner = realpath(folder, NULL), *outer = realpath(mirror, NULL);
+    size_t len = outer ? strlen(outer) : 0;
+    return inner && outer && strncmp(inner, outer, len) == 0 &&
+           (inner[len] == '/' || inner[len] == 0);
+}
+
+bool bundle_output_check(const char *output, const struct mirror_tree *tree, struct uvm_error *err)
+{
+    uvm_auto_free char *folder = bundle_output_folder(output);
+    struct stat st;
+    if (!folder && isatty(STDOUT_FILENO))
+        return uvm_fail(err, UVM_USAGE,
+                        "standard output is a terminal: give a file, a folder or a pipe");
+    if (!folder)
+        return true;
+    if (faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "cannot write in folder %s", folder);
+    if (is_within(folder, mirror_tree_dir(tree)))
+        return uvm_fail(err, UVM_USAGE, "%s is in the mirror folder: give another place (-o)",
+                        output);
+    if (stat(output, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return uvm_fail(err, UVM_USAGE, "%s is not a regular file: '-o -' writes into a pipe",
+                        output);
+    return true;
+}
+
+/* ---- leftovers ---- */
+
+/* ".NAME.XXXXXX", as uvm_outfile names what it writes, of this bundle or of one with a name that we
+ * gave. */
+static bool is_unfinished(const char *name, const char *own_name)
+{
+    static const char ours[] = "uvmirror-", suffix[] = ".tar.zst";
+    size_t len = strlen(name), tail = strlen(".XXXXXX");
+    if (name[0] != '.' || len <= tail + sizeof suffix || name[len - tail] != '.')
+        return false;
+    uvm_auto_free char *stem = uvm_strndup(name + 1, len - 1 - tail);
+    const char *end = stem + strlen(stem) - strlen(suffix);
+    return strcmp(stem, own_name) == 0 ||
+           (strncmp(stem, ours, strlen(ours)) == 0 && strcmp(end, suffix) == 0);
+}
+
+static void drop_unfinished(int folder_fd, const char *name)
+{
+    uvm_auto_fd fd = openat(folder_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat st;
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+        llabs((long long)time(NULL) - st.st_mtime) > UNFINISHED_SECONDS &&
+        flock(fd, LOCK_EX | LOCK_NB) == 0)
+        unlinkat(folder_fd, name, 0);
+}
+
+void bundle_output_sweep(const char *path)
+{
+    uvm_auto_free char *folder = uvm_dirname(path);
+    const char *slash = strrchr(path, '/');
+    DIR *dir = opendir(folder);
+    if (!dir)
+        return;
+    for (struct dirent *entry; (entry = readdir(dir));)
+        if (is_unfinished(entry->d_name, slash ? slash + 1 : path))
+            drop_unfinished(dirfd(dir), entry->d_name);
+    closedir(dir);
+}
+
+/* ---- the room ---- */
+
+#define TAR_OVERHEAD   ((uint64_t)4096) /* headers (extended ones, too) and padding of a member */
+#define SIGNATURE_SIZE ((uint64_t)8192) /* armor around a text */
+
+/* An image's share of the manifest: its metadata, indented, and the fields around them. */
+static uint64_t manifest_share(const struct mirror_image *image)
+{
+    uvm_auto_free char *text = json_dumps(image->metadata, JSON_INDENT(4));
+    return (text ? strlen(text) : 0) + strlen(image->path) * 2 + 2048;
+}
+
+static uint64_t products_share(const struct mirror_product *product)
+{
+    uint64_t bytes = 1024;
+    for (size_t i = 0; i < product->versions.count; i++)
+        bytes += strlen(product->versions.items[i]) + 16;
+    for (size_t i = 0; i < product->image_count; i++)
+        bytes += manifest_share(&product->images[i]) + product->images[i].size + TAR_OVERHEAD;
+    return bytes;
+}
+
+uint64_t bundle_estimate(const struct mirror_stream *const *streams,
+                         const struct mirror_selection *selections, size_t count)
+{
+    uint64_t bytes = 4 * (TAR_OVERHEAD + SIGNATURE_SIZE);
+    for (size_t i = 0; i < count; i++) {
+        uvm_auto_free char *reduced = mirror_stream_reduce(streams[i], &selections[i]);
+        bytes += streams[i]->origin.len + 2 * strlen(reduced) + SIGNATURE_SIZE + 3 * TAR_OVERHEAD;
+        for (size_t p = 0; p < selections[i].count; p++)
+            bytes += products_share(&selections[i].products[p]);
+    }
+    return bytes + bytes / 256; /* more than the headers of zstd blocks */
+}
