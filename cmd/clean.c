@@ -15,6 +15,19 @@ static const struct cmd_option clean_options[] = {
     {0},
 };
 
+static void print_result(const struct pool_cleaned *c, bool dry_run)
+{
+    uvm_auto_free char *freed = uvm_size_text(c->freed);
+    cmd_print("%zu image%s %s, %s %s; %zu kept", c->deleted.count, c->deleted.count == 1 ? "" : "s",
+              dry_run ? "to delete" : "deleted", freed, dry_run ? "to free" : "freed",
+              c->kept.count);
+    cmd_print_json(json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:I}", "event", "result", "dry_run",
+                             dry_run, "deleted", cmd_strings_json(&c->deleted), "erased",
+                             cmd_strings_json(&c->erased), "kept", cmd_strings_json(&c->kept),
+                             "doubts", cmd_strings_json(&c->doubts), "freed",
+                             (json_int_t)c->freed));
+}
+
 static bool run_clean(const void *options, const struct uvm_strings *args, struct uvm_error *err)
 {
     const struct clean_options *o = options;
@@ -27,18 +40,10 @@ static bool run_clean(const void *options, const struct uvm_strings *args, struc
         return false;
     bool ok = pool_clean(pool, o->dry_run ? POOL_CLEAN_DRY_RUN : 0, &cleaned, err);
     cmd_print_cleaned(&cleaned, o->dry_run);
-    if (!ok)
-        return false;
-    uvm_auto_free char *freed = uvm_size_text(cleaned.freed);
-    cmd_print("%zu image%s %s, %s %s; %zu kept for guests", cleaned.deleted.count,
-              cleaned.deleted.count == 1 ? "" : "s", o->dry_run ? "to delete" : "deleted", freed,
-              o->dry_run ? "to free" : "freed", cleaned.kept.count);
-    cmd_print_json(
-        json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:I}", "event", "result", "dry_run", o->dry_run,
-                  "deleted", cmd_strings_json(&cleaned.deleted), "erased",
-                  cmd_strings_json(&cleaned.erased), "kept", cmd_strings_json(&cleaned.kept),
-                  "doubts", cmd_strings_json(&cleaned.doubts), "freed", (json_int_t)cleaned.freed));
-    return true;
+    /* What was done is told also when a part failed. */
+    if (ok || err->code == UVM_PARTIAL)
+        print_result(&cleaned, o->dry_run);
+    return ok;
 }
 
 const struct cmd_command cmd_clean = {

@@ -17,6 +17,7 @@ enum cmd_kind {
     CMD_TEXT,   /* const char *, borrowed from argv */
     CMD_LIST,   /* struct uvm_strings; may be given several times */
     CMD_NUMBER, /* unsigned */
+    CMD_COUNT,  /* unsigned, at least 1 */
     CMD_BYTES,  /* uint64_t; "10G", "512M", "64k" (powers of 1024) or plain bytes */
 };
 
@@ -29,13 +30,12 @@ struct cmd_option {
     size_t offset;    /* of its variable in the command's struct of options */
 };
 
-struct cmd_line; /* what main.c knows of this run */
-
 struct cmd_command {
     const char *name;
     const char *args;                 /* "[OPTION...] [FILTER...]" */
     const char *summary;              /* one line */
     const char *details;              /* the paragraph of --help */
+    const char *interrupted;          /* what is left after Ctrl-C and how to go on; may be NULL */
     const struct cmd_option *options; /* ends with a name of NULL */
     size_t options_size; /* of the command's struct, which starts with struct cmd_common */
     /* `options` was filled from the command line over zeroes; `args` are what is left of it. */
@@ -85,7 +85,7 @@ struct cmd_common {
 /* How bundles are trusted: import, verify, show. */
 struct cmd_trust {
     struct uvm_strings keyrings, origin_keyrings;
-    bool require_origin, no_authentication;
+    bool require_origin;
     unsigned max_age; /* days, 0 = any */
 };
 
@@ -108,12 +108,6 @@ struct cmd_trust {
          NULL,                                                                                     \
          "refuse bundles whose images are not all vouched for by the vendor's signature",          \
          offsetof(type, trust.require_origin)},                                                    \
-        {"no-authentication",                                                                      \
-         0,                                                                                        \
-         CMD_FLAG,                                                                                 \
-         NULL,                                                                                     \
-         "accept streams whose vendor signature nobody checked when they were fetched",            \
-         offsetof(type, trust.no_authentication)},                                                 \
     {                                                                                              \
         "max-age", 0, CMD_NUMBER, "DAYS", "refuse a bundle that is older than this",               \
             offsetof(type, trust.max_age)                                                          \
@@ -159,6 +153,8 @@ void cmd_options_print_mdoc(const struct cmd_command *command);
 void cmd_ui_start(const struct cmd_common *common);
 const struct uvm_observer *cmd_observer(void);
 bool cmd_ui_json(void);
+/* Whether the run was asked to stop (Ctrl-C). */
+bool cmd_ui_stopped(void);
 
 /* A line of the result, on standard output; nothing with --json. */
 void cmd_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -184,8 +180,7 @@ void cmd_table_row(struct cmd_table *table, const char *const *cells);
 void cmd_table_print(const struct cmd_table *table);
 void cmd_table_clear(struct cmd_table *table);
 
-/* ---- what several commands share
- * ------------------------------------------------------------------ */
+/* ---- what several commands share ------------------------------------------------------------- */
 
 /* The state folder of this run; the caller frees it. */
 char *cmd_state_dir(const struct cmd_common *common);
@@ -254,6 +249,6 @@ json_t *cmd_strings_json(const struct uvm_strings *list);
 
 /* Warns that use cannot be told for sure, and why. */
 void cmd_warn_doubts(const struct uvm_strings *doubts);
-/* A line for each thing that a cleanup kept, or (dry run) would delete; what it deletes is told by its
- * events. */
+/* A line for each thing that a cleanup kept, or (dry run) would delete; what it deletes is told by
+ * its events. */
 void cmd_print_cleaned(const struct pool_cleaned *c, bool dry_run);

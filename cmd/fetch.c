@@ -32,7 +32,7 @@ static const struct cmd_option fetch_options[] = {
     {"mirror", 0, CMD_TEXT, "DIR",
      "keep the mirrored images here (default: below the state folder)",
      offsetof(struct fetch_options, mirror)},
-    {"max", 0, CMD_NUMBER, "N", "versions of each product, newest first (default 1)",
+    {"max", 0, CMD_COUNT, "N", "versions of each product, newest first (default 1)",
      offsetof(struct fetch_options, max)},
     {"output", 'o', CMD_TEXT, "FILE",
      "the bundle, or a folder for it, or '-' (default: this folder)",
@@ -110,7 +110,7 @@ static bool select_all(struct fetch *f, struct uvm_error *err)
     f->selections = uvm_alloc((f->count ? f->count : 1) * sizeof *f->selections);
     for (size_t i = 0; i < f->count; i++)
         if (!mirror_stream_select(f->streams[i], f->filters, max, &f->selections[i], err))
-            return uvm_prefix(err, "stream %s", f->streams[i]->content_id);
+            return false;
     return mirror_selections_check(f->selections, f->count, err);
 }
 
@@ -209,13 +209,21 @@ static char *mirror_dir(const struct fetch_options *o)
     return uvm_format("%s/mirror", state);
 }
 
+static const char *output_of(const struct fetch_options *o)
+{
+    return o->output ? o->output : ".";
+}
+
 /* The mirror is opened for a dry run only when it is there: a dry run makes nothing. */
 static bool open_tree(struct fetch *f, struct uvm_error *err)
 {
-    uvm_auto_free char *dir = mirror_dir(f->options);
-    if (f->options->dry_run && access(dir, F_OK) < 0)
+    const struct fetch_options *o = f->options;
+    uvm_auto_free char *dir = mirror_dir(o);
+    uvm_auto_free char *own = uvm_format("%s/uvmirror", dir);
+    if (o->dry_run && access(own, F_OK) < 0)
         return true;
-    return mirror_tree_open(dir, &f->tree, err);
+    return mirror_tree_open(dir, &f->tree, err) &&
+           (o->no_bundle || o->dry_run || bundle_output_check(output_of(o), f->tree, err));
 }
 
 /* Before the first byte: without a key there is no bundle, whatever was downloaded. */
@@ -229,22 +237,11 @@ static bool open_signer(struct fetch *f, struct uvm_error *err)
     return uvm_signer_new(home, o->sign_key, &f->signer, err) || uvm_prefix(err, "%s", home);
 }
 
-/* The folder that will hold the output, "" for standard output. */
-static char *output_folder(const char *output)
-{
-    struct stat st;
-    if (!output)
-        return uvm_strdup(".");
-    if (strcmp(output, "-") == 0)
-        return uvm_strdup("");
-    return stat(output, &st) == 0 && S_ISDIR(st.st_mode) ? uvm_strdup(output) : uvm_dirname(output);
-}
-
 static bool check_room(const char *what, const char *dir, uint64_t need, struct uvm_error *err)
 {
     uint64_t free_bytes;
-    if (!*dir || !uvm_free_space(dir, &free_bytes, err))
-        return !*dir;
+    if (!uvm_free_space(dir, &free_bytes, err))
+        return false;
     if (need <= free_bytes)
         return true;
     uvm_auto_free char *needed = uvm_size_text(need), *there = uvm_size_text(free_bytes);
@@ -259,14 +256,14 @@ static bool check_space(struct fetch *f, const struct plan *plan, struct uvm_err
                           ? 0
                           : bundle_estimate((const struct mirror_stream *const *)f->streams,
                                             f->selections, f->count);
-    uvm_auto_free char *out = output_folder(f->options->output);
+    uvm_auto_free char *out = bundle_output_folder(output_of(f->options));
     struct stat mirror_st, out_st;
-    bool shared = bundle && *out && stat(mirror_tree_dir(f->tree), &mirror_st) == 0 &&
+    bool shared = bundle && out && stat(mirror_tree_dir(f->tree), &mirror_st) == 0 &&
                   stat(out, &out_st) == 0 && mirror_st.st_dev == out_st.st_dev;
     if (!check_room("mirror", mirror_tree_dir(f->tree), plan->missing_bytes + (shared ? bundle : 0),
                     err))
         return false;
-    return shared || !bundle || check_room("bundle", out, bundle, err);
+    return shared || !bundle || !out || check_room("bundle", out, bundle, err);
 }
 
 static bool write_bundle(struct fetch *f, struct uvm_error *err)
@@ -279,7 +276,7 @@ static bool write_bundle(struct fetch *f, struct uvm_error *err)
         .filters = mirror_filters_text(f->filters),
         .signer = f->signer,
         .now = time(NULL),
-        .output = f->options->output ? f->options->output : ".",
+        .output = output_of(f->options),
         .observer = cmd_observer(),
     };
     __attribute__((cleanup(bundle_created_clear))) struct bundle_created created = {0};
@@ -289,9 +286,10 @@ static bool write_bundle(struct fetch *f, struct uvm_error *err)
              created.manifest->image_count == 1 ? "" : "s", created.manifest->signer);
     if (created.path)
         cmd_print("%s", created.path);
+    uvm_auto_free char *file = uvm_printable(created.path);
     if (created.path)
-        cmd_print_json(json_pack("{s:s, s:s, s:s, s:I, s:I, s:s}", "event", "result", "file",
-                                 created.path, "id", created.manifest->id, "serial",
+        cmd_print_json(json_pack("{s:s, s:s, s:s, s:I, s:I, s:s}", "event", "result", "file", file,
+                                 "id", created.manifest->id, "serial",
                                  (json_int_t)created.manifest->serial, "bytes",
                                  (json_int_t)created.bytes, "signer", created.manifest->signer));
     return true;
@@ -333,6 +331,7 @@ const struct cmd_command cmd_fetch = {
         "simplestreams source into the mirror, checks the vendor's signatures and checksums, and "
         "writes them into one signed bundle. Implied, unless a filter names the key: arch=(this "
         "host's), ftype=disk1.img, datatype=image-downloads.",
+    .interrupted = "what was downloaded is kept: the same command goes on from there",
     .options = fetch_options,
     .options_size = sizeof(struct fetch_options),
     .run = run_fetch,

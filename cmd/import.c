@@ -8,13 +8,13 @@ struct import_options {
     struct cmd_common common;
     struct cmd_trust trust;
     struct cmd_host host;
-    bool allow_older, no_clean, keep_compressed, dry_run;
+    bool no_authentication, allow_older, no_clean, keep_compressed, dry_run;
     unsigned max;
     uint64_t max_virtual;
 };
 
 static const struct cmd_option import_options[] = {
-    {"max", 0, CMD_NUMBER, "N", "versions of each product that stay ready (default 1)",
+    {"max", 0, CMD_COUNT, "N", "versions of each product that stay ready (default 1)",
      offsetof(struct import_options, max)},
     {"no-clean", 0, CMD_FLAG, NULL, "do not delete superseded images that no guest uses",
      offsetof(struct import_options, no_clean)},
@@ -26,6 +26,9 @@ static const struct cmd_option import_options[] = {
     {"allow-older", 0, CMD_FLAG, NULL,
      "take a bundle that is older than what this host has seen, and remember it as the newest",
      offsetof(struct import_options, allow_older)},
+    {"no-authentication", 0, CMD_FLAG, NULL,
+     "accept streams whose vendor signature nobody checked when they were fetched",
+     offsetof(struct import_options, no_authentication)},
     {"dry-run", 'n', CMD_FLAG, NULL, "say what would change, change nothing",
      offsetof(struct import_options, dry_run)},
     CMD_TRUST_OPTIONS(struct import_options),
@@ -65,6 +68,19 @@ static void import_clear(struct import *i)
     free(i->sources);
     mirror_filters_free(i->filters);
     cmd_bundle_clear(&i->input);
+}
+
+/* Whoever has the vendor's keys checks for himself, and need not take the signer's word. */
+static bool check_authentication(const struct import *i, struct uvm_error *err)
+{
+    const struct bundle_manifest *m = bundle_reader_manifest(i->input.reader);
+    for (size_t n = 0; n < m->stream_count; n++)
+        if (!m->streams[n]->verified_by && !i->options->no_authentication && !i->input.vendor)
+            return uvm_fail(err, UVM_TRUST,
+                            "%s: stream %s was fetched without checking the vendor's signature "
+                            "(--no-authentication accepts that)",
+                            bundle_reader_name(i->input.reader), m->streams[n]->content_id);
+    return true;
 }
 
 static bool make_plan(struct import *i, struct uvm_error *err)
@@ -178,31 +194,24 @@ static void print_summary(const struct import *i, const struct pool_cleaned *cle
     cmd_print("%zu %s, %zu already there, %zu %s, %zu %s", added, dry ? "to import" : "imported",
               kept, retired, dry ? "to retire" : "retired", cleaned->deleted.count,
               dry ? "to delete" : "deleted");
-    cmd_print_json(json_pack("{s:s, s:b, s:i, s:i, s:i, s:o, s:o, s:o, s:o}", "event", "result",
-                             "dry_run", dry, "added", (int)added, "kept", (int)kept, "retired",
-                             (int)retired, "deleted", cmd_strings_json(&cleaned->deleted),
-                             "kept_for_guests", cmd_strings_json(&cleaned->kept), "doubts",
-                             cmd_strings_json(&cleaned->doubts), "origins_verified",
-                             cmd_origins_json(&i->input)));
+    cmd_print_json(json_pack(
+        "{s:s, s:b, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o}", "event", "result", "dry_run", dry,
+        "added", (int)added, "kept", (int)kept, "retired", (int)retired, "deleted",
+        cmd_strings_json(&cleaned->deleted), "erased", cmd_strings_json(&cleaned->erased),
+        "kept_for_guests", cmd_strings_json(&cleaned->kept), "doubts",
+        cmd_strings_json(&cleaned->doubts), "origins_verified", cmd_origins_json(&i->input)));
 }
 
 static bool clean_up(struct import *i, struct pool_cleaned *cleaned, struct uvm_error *err)
 {
-    if (i->options->no_clean)
-        return true;
-    bool dry = i->options->dry_run;
-    bool ok = pool_clean(i->pool, dry ? POOL_CLEAN_DRY_RUN : 0, cleaned, err);
-    cmd_print_cleaned(cleaned, dry);
+    bool ok = pool_import_clean(i->plan, cleaned, err);
+    cmd_print_cleaned(cleaned, i->options->dry_run);
     return ok;
 }
 
 static bool carry_out(struct import *i, struct uvm_error *err)
 {
-    if (i->options->dry_run)
-        return true;
-    if (!import_entries(i, err))
-        return uvm_prefix(err, "%s", bundle_reader_name(i->input.reader));
-    return pool_import_commit(i->plan, err);
+    return i->options->dry_run || (import_entries(i, err) && pool_import_commit(i->plan, err));
 }
 
 static bool run_import(const void *options, const struct uvm_strings *args, struct uvm_error *err)
@@ -223,7 +232,7 @@ static bool run_import(const void *options, const struct uvm_strings *args, stru
         !cmd_bundle_open(&o->common, &o->trust, bundles.items[0], &i.input, err))
         return false;
     cmd_bundle_describe(&i.input, cmd_note);
-    if (!make_plan(&i, err))
+    if (!check_authentication(&i, err) || !make_plan(&i, err))
         return false;
     /* What is in place is told, and what it supersedes is cleaned up, also when a part failed. */
     bool ok = carry_out(&i, err);

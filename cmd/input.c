@@ -22,36 +22,16 @@ static bool open_verifiers(const struct cmd_common *common, const struct cmd_tru
     return true;
 }
 
-static bool check_age(const struct cmd_trust *trust, const struct bundle_manifest *m,
-                      struct uvm_error *err)
-{
-    time_t now = time(NULL);
-    if (trust->max_age == 0 || now < m->created ||
-        now - m->created <= (time_t)trust->max_age * 86400)
-        return true;
-    uvm_auto_free char *age = cmd_age_text(m->created, now);
-    return uvm_fail(err, UVM_TRUST, "is %s, and at most %u days are allowed (--max-age)", age,
-                    trust->max_age);
-}
-
-static bool check_authentication(const struct cmd_trust *trust, const struct bundle_manifest *m,
-                                 struct uvm_error *err)
-{
-    for (size_t i = 0; i < m->stream_count && !trust->no_authentication; i++)
-        if (!m->streams[i]->verified_by)
-            return uvm_fail(err, UVM_TRUST,
-                            "stream %s was fetched without checking the vendor's "
-                            "signature (--no-authentication accepts that)",
-                            m->streams[i]->content_id);
-    return true;
-}
-
-static bool check_policy(const struct cmd_bundle_input *input, struct uvm_error *err)
+static bool check_age(const struct cmd_bundle_input *input, struct uvm_error *err)
 {
     const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
-    if (check_age(input->trust, m, err) && check_authentication(input->trust, m, err))
+    unsigned days = input->trust->max_age;
+    time_t now = time(NULL);
+    if (days == 0 || now < m->created || now - m->created <= (time_t)days * 86400)
         return true;
-    return uvm_prefix(err, "%s", bundle_reader_name(input->reader));
+    uvm_auto_free char *age = cmd_age_text(m->created, now);
+    return uvm_fail(err, UVM_TRUST, "%s: is %s, and at most %u days are allowed (--max-age)",
+                    bundle_reader_name(input->reader), age, days);
 }
 
 bool cmd_bundle_open(const struct cmd_common *common, const struct cmd_trust *trust,
@@ -61,7 +41,7 @@ bool cmd_bundle_open(const struct cmd_common *common, const struct cmd_trust *tr
     struct cmd_bundle_input input = {.trust = trust};
     if (!open_verifiers(common, trust, &input, err) ||
         !bundle_reader_new(argument, input.site, cmd_observer(), &input.reader, err) ||
-        !check_policy(&input, err)) {
+        !check_age(&input, err)) {
         cmd_bundle_clear(&input);
         return false;
     }
@@ -89,7 +69,7 @@ static bool check_origin(struct cmd_bundle_input *input, const struct bundle_str
     if (!bundle_reader_slurp(input->reader, &origin, err))
         return false;
     if (!bundle_origin_check(stream, origin.data, origin.len, input->vendor, &who, err))
-        return uvm_prefix(err, "origin of stream %s", stream->content_id);
+        return uvm_prefix(err, "%s", bundle_reader_name(input->reader));
     input->origins = uvm_grow(input->origins, input->origin_count + 1, sizeof *input->origins);
     struct cmd_origin *origin_of = &input->origins[input->origin_count++];
     origin_of->stream = stream;

@@ -39,8 +39,8 @@ static json_t *entry_json(const struct pool_entry *e)
                      "users", cmd_strings_json(&e->users), "metadata", e->metadata);
 }
 
-/* Filters look at the metadata, as in 'uvt-simplestreams-libvirt query'; a retired image is known by that of
- * its product's other versions. */
+/* Filters look at the metadata, as in 'uvt-simplestreams-libvirt query'; a retired image is known by
+ * that of its product's other versions. */
 static bool entry_matches(const struct mirror_filters *filters, const struct pool_entry *e)
 {
     return !filters || (e->about && mirror_filters_match(filters, e->about));

@@ -1,8 +1,10 @@
 /* uvmirror: finds the subcommand, runs it, and turns its error into an exit status. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cmd/cmd.h"
 
@@ -29,13 +31,36 @@ static void print_overview(FILE *to)
     fprintf(to, "\n'uvmirror COMMAND --help' lists a command's options. Start with uvmirror(1).\n");
 }
 
+static bool check_color(const struct cmd_common *common, struct uvm_error *err)
+{
+    const char *when = common->color ? common->color : "auto";
+    if (strcmp(when, "auto") == 0 || strcmp(when, "always") == 0 || strcmp(when, "never") == 0)
+        return true;
+    return uvm_fail(err, UVM_USAGE, "--color: '%s' is not auto, always or never", when);
+}
+
+/* Ctrl-C reaches GnuPG too, which then finds this or that wrong with a signature: nothing is, but
+ * somebody wanted to stop. */
+static void explain_interrupt(const struct cmd_command *command, struct uvm_error *err)
+{
+    if (err->code == UVM_TRUST) {
+        uvm_error_clear(err);
+        uvm_fail(err, UVM_INTERRUPTED, "interrupted");
+    }
+    if (err->code != UVM_INTERRUPTED || !command->interrupted)
+        return;
+    uvm_auto_free char *message = UVM_STEAL(err->message);
+    err->message = uvm_format("%s; %s", message, command->interrupted);
+}
+
 static int run(const struct cmd_command *command, int argc, char **argv)
 {
     uvm_auto_free void *options = uvm_alloc(command->options_size);
     uvm_auto_strings args = {0};
     uvm_auto_error err = UVM_ERROR_INIT;
     bool help = false;
-    bool ok = cmd_options_parse(command, argc, argv, options, &args, &help, &err);
+    bool ok = cmd_options_parse(command, argc, argv, options, &args, &help, &err) &&
+              check_color(options, &err);
     if (ok && !help) {
         cmd_ui_start(options);
         ok = command->run(options, &args, &err);
@@ -43,6 +68,8 @@ static int run(const struct cmd_command *command, int argc, char **argv)
     bool written = cmd_ui_end();
     if (ok && !written)
         ok = uvm_fail_errno(&err, UVM_FAILED, "standard output");
+    if (!ok && cmd_ui_stopped())
+        explain_interrupt(command, &err);
     if (!ok)
         cmd_print_error(command->name, &err);
     cmd_options_clear(command, options);
@@ -59,8 +86,20 @@ static int print_mdoc(const char *name)
     return UVM_OK;
 }
 
+/* Else the first file that is opened takes the place of standard output, and the output. */
+static void fill_standard_streams(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDONLY); /* writing stays an error */
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
+    fill_standard_streams();
     signal(SIGPIPE, SIG_IGN); /* EPIPE and EFBIG are errors like others */
     signal(SIGXFSZ, SIG_IGN);
     umask(022);

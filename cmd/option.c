@@ -76,6 +76,13 @@ static bool set_value(const struct cmd_option *option, void *options, const char
         }
         return uvm_fail(err, UVM_USAGE, "--%s: '%s' is not a number from 0 to 1000000",
                         option->name, text);
+    case CMD_COUNT:
+        if (parse_number(text, 1000000, &number, &rest) && !*rest && number > 0) {
+            *(unsigned *)at = (unsigned)number;
+            return true;
+        }
+        return uvm_fail(err, UVM_USAGE, "--%s: '%s' is not a number from 1 to 1000000",
+                        option->name, text);
     case CMD_BYTES:
         if (parse_bytes(text, at))
             return true;

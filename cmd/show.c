@@ -40,7 +40,7 @@ static bool run_show(const void *options, const struct uvm_strings *args, struct
     while (input.origins_left && entry.kind == BUNDLE_ENTRY_MEMBER) {
         if (!bundle_reader_next(input.reader, &entry, err) ||
             (entry.kind == BUNDLE_ENTRY_MEMBER && !cmd_bundle_member(&input, &entry, err)))
-            return uvm_prefix(err, "%s", bundle_reader_name(input.reader));
+            return false;
     }
     cmd_bundle_describe(&input, cmd_print);
     cmd_print("%s", "");
@@ -57,6 +57,7 @@ const struct cmd_command cmd_show = {
         "Reads the beginning of BUNDLE (a file, a folder that holds bundles, or '-' for standard "
         "input), checks its signature and prints what it holds. The images themselves are not "
         "read: 'uvmirror verify' does that.",
+    .interrupted = "nothing was changed",
     .options = show_options,
     .options_size = sizeof(struct show_options),
     .run = run_show,

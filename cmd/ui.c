@@ -127,11 +127,11 @@ static const char *paint(const char *code)
     return ui.color ? code : "";
 }
 
+/* `text` is printable. */
 static void print_warning(const char *text)
 {
-    uvm_auto_free char *safe = uvm_printable(text);
     erase_line();
-    fprintf(stderr, "%swarning:%s %s\n", paint("\033[1;33m"), paint("\033[0m"), safe);
+    fprintf(stderr, "%swarning:%s %s\n", paint("\033[1;33m"), paint("\033[0m"), text);
 }
 
 void cmd_print_error(const char *command, const struct uvm_error *err)
@@ -226,6 +226,15 @@ static void draw(const struct uvm_event *event)
     ui.drawn = true;
 }
 
+/* A subject may be a file name, which need not be UTF-8, as JSON is. */
+static void print_progress_json(const struct uvm_event *event)
+{
+    uvm_auto_free char *subject = uvm_printable(event->subject);
+    cmd_print_json(json_pack("{s:s, s:s, s:s, s:I, s:I}", "event", "progress", "step", event->step,
+                             "subject", subject, "done", (json_int_t)event->done, "total",
+                             (json_int_t)event->total));
+}
+
 static void on_progress(const struct uvm_event *event)
 {
     if (!same_step(event))
@@ -239,9 +248,7 @@ static void on_progress(const struct uvm_event *event)
     if (ui.moving)
         draw(event);
     else
-        cmd_print_json(json_pack("{s:s, s:s, s:s, s:I, s:I}", "event", "progress", "step",
-                                 event->step, "subject", event->subject, "done",
-                                 (json_int_t)event->done, "total", (json_int_t)event->total));
+        print_progress_json(event);
 }
 
 /* "download" -> "downloaded": what is over reads differently from what goes on. */
@@ -260,27 +267,24 @@ static const char *past_tense(const char *step)
 
 static void on_done(const struct uvm_event *event)
 {
-    if (ui.json) {
-        cmd_print_json(json_pack("{s:s, s:s, s:s, s:s?}", "event", "done", "step", event->step,
-                                 "subject", event->subject, "text", event->text));
-        return;
-    }
     uvm_auto_free char *subject = uvm_printable(event->subject), *text = uvm_printable(event->text);
+    if (ui.json)
+        cmd_print_json(json_pack("{s:s, s:s, s:s, s:s?}", "event", "done", "step", event->step,
+                                 "subject", subject, "text", event->text ? text : NULL));
     cmd_note("%s %s%s%s", past_tense(event->step), subject, *text ? ": " : "", text);
 }
 
 static void on_text(const struct uvm_event *event)
 {
     bool warning = event->kind == UVM_EVENT_WARNING;
+    uvm_auto_free char *safe = uvm_printable(event->text);
     if (ui.json)
         cmd_print_json(
-            json_pack("{s:s, s:s}", "event", warning ? "warning" : "notice", "text", event->text));
-    if (warning) {
-        print_warning(event->text);
-    } else {
-        uvm_auto_free char *safe = uvm_printable(event->text);
+            json_pack("{s:s, s:s}", "event", warning ? "warning" : "notice", "text", safe));
+    if (warning)
+        print_warning(safe);
+    else
         cmd_note("%s", safe);
-    }
 }
 
 static void on_event(void *opaque, const struct uvm_event *event)
@@ -298,6 +302,11 @@ static void on_event(void *opaque, const struct uvm_event *event)
         on_text(event);
         break;
     }
+}
+
+bool cmd_ui_stopped(void)
+{
+    return stop != 0;
 }
 
 const struct uvm_observer *cmd_observer(void)

@@ -23,7 +23,7 @@ static bool run_verify(const void *options, const struct uvm_strings *args, stru
     while (entry.kind != BUNDLE_ENTRY_END) {
         if (!bundle_reader_next(input.reader, &entry, err) ||
             (entry.kind == BUNDLE_ENTRY_MEMBER && !cmd_bundle_member(&input, &entry, err)))
-            return uvm_prefix(err, "%s", bundle_reader_name(input.reader));
+            return false;
     }
     cmd_bundle_describe(&input, cmd_print);
     cmd_print("%s: OK, every byte is what was signed", bundle_reader_name(input.reader));
@@ -40,6 +40,7 @@ const struct cmd_command cmd_verify = {
     .details =
         "Reads all of BUNDLE (a file, a folder that holds bundles, or '-' for standard input), "
         "and checks its signature and every byte of its content. Nothing on this host changes.",
+    .interrupted = "nothing was changed",
     .options = verify_options,
     .options_size = sizeof(struct verify_options),
     .run = run_verify,

@@ -46,6 +46,13 @@ static void doubt(struct uvm_strings *doubts, const char *who, const char *name,
     uvm_strings_add(doubts, text);
 }
 
+bool pool_chains_denied(struct pool_chains *c, int reason)
+{
+    bool denied = geteuid() != 0 && (reason == EACCES || reason == EPERM);
+    c->denied += denied;
+    return denied;
+}
+
 /* ---- headers --------------------------------------------------------------------------------- */
 
 static ssize_t read_at(int fd, void *data, size_t len, uint64_t offset)
@@ -236,7 +243,9 @@ static bool enter(struct pool_chains *c, const char *path, enum pool_missing mis
     *ret_new = false;
     if (stat(path, &st) != 0) {
         int reason = errno;
-        if (reason != ENOENT || missing == POOL_MISSING_IS_DOUBT)
+        bool told =
+            (reason == ENOENT && missing == POOL_MISSING_IS_FINE) || pool_chains_denied(c, reason);
+        if (!told)
             doubt(doubts, who, path, strerror(reason));
         if (reason == ENOENT)
             return false;
@@ -256,7 +265,7 @@ static bool enter(struct pool_chains *c, const char *path, enum pool_missing mis
     if (read_header(path, &st, &backing, &err)) {
         c->nodes[*ret_node].backing = backing;
         *ret_new = true;
-    } else {
+    } else if (!pool_chains_denied(c, err.sys_errno)) {
         doubt(doubts, who, path, err.message);
     }
     return true;
@@ -310,20 +319,26 @@ struct walk {
     bool guest;
 };
 
-/* Marks everything below a node. Each walk comes to a node once, so a loop ends and the depth is
- * bounded by the chains' own. */
-static void mark_below(const struct walk *w, size_t from)
+/* Marks everything below a node. A walk comes to each node once, so a loop ends; and it goes by a
+ * list and not by recursion, for chains that meet grow longer than one chain may be. */
+static void mark_below(const struct walk *w, size_t top)
 {
-    for (size_t i = 0; i < w->chains->nodes[from].next_count; i++) {
-        size_t to = w->chains->nodes[from].next[i];
-        struct pool_node *node = &w->chains->nodes[to];
-        if (node->stamp == w->stamp)
-            continue;
-        node->stamp = w->stamp;
-        node->guest = node->guest || w->guest;
-        uvm_strings_add(&node->users, w->user);
-        if (w->guest || !node->volume)
-            mark_below(w, to);
+    struct pool_node *nodes = w->chains->nodes;
+    uvm_auto_free size_t *todo = uvm_grow(NULL, 1, sizeof(*todo));
+    size_t count = 0;
+    for (todo[count++] = top; count > 0;) {
+        const struct pool_node *from = &nodes[todo[--count]];
+        todo = uvm_grow(todo, count + from->next_count + 1, sizeof(*todo));
+        for (size_t i = 0; i < from->next_count; i++) {
+            struct pool_node *node = &nodes[from->next[i]];
+            if (node->stamp == w->stamp)
+                continue;
+            node->stamp = w->stamp;
+            node->guest = node->guest || w->guest;
+            uvm_strings_add(&node->users, w->user);
+            if (w->guest || !node->volume)
+                todo[count++] = from->next[i];
+        }
     }
 }
 

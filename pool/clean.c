@@ -86,12 +86,28 @@ static void note_deleted(const struct pool_entry *e, const char *title, struct p
     c->freed += e->allocation;
 }
 
+/* Another tool gives a volume its metadata last, too: what it fills at the moment looks like one
+ * that nobody needs. */
+static bool keep_open(const struct pool *p, const struct pool_entry *e, const char *title,
+                      struct pool_cleaned *c)
+{
+    uvm_auto_error why = UVM_ERROR_INIT;
+    uvm_auto_free char *path = uvm_format("%s/%s", p->store->path, e->name);
+    if (pool_file_idle(path, &why))
+        return false;
+    uvm_auto_free char *line = uvm_format("%s: %s", title, why.message);
+    uvm_strings_add(&c->kept, line);
+    return true;
+}
+
 /* Deletes one volume, unless metadata has come since: then it is an image again. */
 static bool delete_entry(struct pool *p, const struct pool_entry *e, struct pool_cleaned *c,
                          struct uvm_error *err)
 {
     uvm_auto_free char *title = pool_entry_title(e);
     bool offered = false;
+    if (keep_open(p, e, title, c))
+        return true;
     if (!pool_metadata_exists(p, e->name, &offered, err))
         return uvm_prefix(err, "%s", title);
     if (offered)
@@ -125,12 +141,13 @@ static bool delete_unused(struct pool *p, const struct pool_survey *first,
            uvm_fail(err, UVM_PARTIAL, "%zu unused volumes could not be deleted", failures);
 }
 
-static void list_unused(const struct pool_survey *s, struct pool_cleaned *c)
+static void list_unused(const struct pool *p, const struct pool_survey *s, struct pool_cleaned *c)
 {
     for (size_t i = 0; i < s->count; i++) {
-        uvm_auto_free char *title = pool_entry_title(&s->entries[i]);
-        if (s->entries[i].state == POOL_UNUSED)
-            note_deleted(&s->entries[i], title, c);
+        const struct pool_entry *e = &s->entries[i];
+        uvm_auto_free char *title = pool_entry_title(e);
+        if (e->state == POOL_UNUSED && !keep_open(p, e, title, c))
+            note_deleted(e, title, c);
     }
 }
 
@@ -142,8 +159,10 @@ bool pool_clean_after(struct pool *p, const struct pool_survey *first, unsigned 
     list_kept(first, ret_cleaned);
     if (!erase_broken(p, first, flags, ret_cleaned, err))
         return false;
+    if (flags & POOL_CLEAN_NO_VOLUMES)
+        return true;
     if (flags & POOL_CLEAN_DRY_RUN) {
-        list_unused(first, ret_cleaned);
+        list_unused(p, first, ret_cleaned);
         return true;
     }
     if (count_state(first, POOL_UNUSED) == 0)

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- beginning ------------------------------------------------------------------------------- */
@@ -25,30 +26,61 @@ static bool is_new(const struct pool_step *step)
 
 /* Bytes that are certain to be needed: an image as large as in the bundle each, and the largest
  * once more while it is staged. How large they get uncompressed only their conversion tells. */
-static bool check_space(struct pool_import *i, struct uvm_error *err)
+struct need {
+    uint64_t pool, stage;
+};
+
+static struct need needed(const struct pool_import *i)
 {
-    uint64_t need = 0, largest = 0, available = 0;
+    struct need need = {0};
     for (size_t k = 0; k < i->plan.count; k++) {
         const struct pool_step *step = &i->plan.steps[k];
         if (!is_new(step))
             continue;
-        need += step->image->size;
-        if (step->image->size > largest)
-            largest = step->image->size;
+        need.pool += step->image->size;
+        if (step->image->size > need.stage)
+            need.stage = step->image->size;
     }
-    if (need == 0)
-        return true;
-    if (!(i->flags & POOL_IMPORT_KEEP_COMPRESSED))
-        need += largest;
-    if (!pool_store_refresh(i->pool->store, err) ||
-        !pool_store_available(i->pool->store, &available, err))
-        return false;
+    if (i->flags & POOL_IMPORT_KEEP_COMPRESSED)
+        need.stage = 0;
+    return need;
+}
+
+/* Where the pool's folder is a mount point of its own, the one beside it is on another file
+ * system. What cannot be looked at is taken for the same. */
+static bool on_same_disk(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) != 0 || stat(b, &y) != 0 || x.st_dev == y.st_dev;
+}
+
+static bool check_room(const char *dir, uint64_t need, uint64_t available, struct uvm_error *err)
+{
     if (available >= need)
         return true;
-    uvm_auto_free char *needed = uvm_size_text(need);
+    uvm_auto_free char *needed_text = uvm_size_text(need);
     uvm_auto_free char *there = uvm_size_text(available);
-    return uvm_fail(err, UVM_SPACE, "pool %s: at least %s are needed, %s are free",
-                    i->pool->store->name, needed, there);
+    return uvm_fail(err, UVM_SPACE, "folder %s: at least %s are needed, %s are free", dir,
+                    needed_text, there);
+}
+
+static bool check_space(struct pool_import *i, struct uvm_error *err)
+{
+    struct pool_store *store = i->pool->store;
+    struct need need = needed(i);
+    uvm_auto_free char *beside = uvm_dirname(store->path);
+    uint64_t available = 0;
+    if (need.pool == 0)
+        return true;
+    if (on_same_disk(store->path, beside)) {
+        need.pool += need.stage;
+        need.stage = 0;
+    }
+    if (!pool_store_refresh(store, err) || !pool_store_available(store, &available, err) ||
+        !check_room(store->path, need.pool, available, err))
+        return false;
+    return need.stage == 0 || (uvm_free_space(beside, &available, err) &&
+                               check_room(beside, need.stage, available, err));
 }
 
 /* Importing into the folder of a pool that is not mounted would fill the wrong disk. */
@@ -66,14 +98,18 @@ static bool check_listed(const struct pool_survey *s, const struct pool *p, stru
     return true;
 }
 
+static unsigned clean_flags(const struct pool_import *i)
+{
+    return (i->flags & POOL_IMPORT_DRY_RUN ? POOL_CLEAN_DRY_RUN : 0) |
+           (i->flags & POOL_IMPORT_NO_CLEAN ? POOL_CLEAN_NO_VOLUMES : 0);
+}
+
 static bool make_room(struct pool_import *i, const struct pool_survey *survey,
                       struct uvm_error *err)
 {
-    pool_auto_cleaned cleaned = {0};
     uvm_auto_error failed = UVM_ERROR_INIT;
-    if (i->flags & POOL_IMPORT_NO_CLEAN)
-        return true;
-    if (pool_clean_after(i->pool, survey, 0, &cleaned, &failed) || failed.code == UVM_PARTIAL)
+    if (pool_clean_after(i->pool, survey, clean_flags(i), &i->room, &failed) ||
+        failed.code == UVM_PARTIAL)
         return true;
     return uvm_fail(err, failed.code, "cleanup before the import: %s", failed.message);
 }
@@ -99,6 +135,7 @@ bool pool_import_begin(struct pool *p, const struct pool_import_options *options
 {
     UVM_AUTO(pool_import_free) struct pool_import *i = uvm_alloc(sizeof(*i));
     i->pool = p;
+    i->files = json_object();
     i->flags = options->flags;
     i->max_virtual = options->max_virtual ? options->max_virtual : MIRROR_VIRTUAL_MAX;
     if (p->lock_fd < 0 && !(i->flags & POOL_IMPORT_DRY_RUN))
@@ -143,19 +180,27 @@ static bool all_done(const struct pool_import *i, struct uvm_error *err)
     return true;
 }
 
+/* The volume of that name is the one that this run made. */
+static bool is_there(struct pool_import *i, const char *name, struct uvm_error *err)
+{
+    uvm_auto_free char *path = uvm_format("%s/%s", i->pool->store->path, name);
+    bool found = false;
+    if (!pool_volume_find(i->pool->store, name, &found, NULL, err))
+        return false;
+    if (found && pool_file_is(path, json_string_value(json_object_get(i->files, name))))
+        return true;
+    return uvm_fail(err, UVM_LIBVIRT, "volume %s was %s by another program while it was imported",
+                    name, found ? "replaced" : "deleted");
+}
+
 static bool all_there(struct pool_import *i, struct uvm_error *err)
 {
     /* Without a refresh libvirt still lists a volume whose file somebody removed. */
     if (i->volumes.count > 0 && !pool_store_settle(i->pool->store, i->pool->observer, err))
         return false;
     for (size_t k = 0; k < i->volumes.count; k++) {
-        bool found = false;
-        if (!pool_volume_find(i->pool->store, i->volumes.items[k], &found, NULL, err))
+        if (!is_there(i, i->volumes.items[k], err))
             return false;
-        if (!found)
-            return uvm_fail(err, UVM_LIBVIRT,
-                            "volume %s was deleted by another program while it was imported",
-                            i->volumes.items[k]);
     }
     return true;
 }
@@ -173,24 +218,19 @@ static bool make_durable(const struct pool *p, struct uvm_error *err)
     return true;
 }
 
-static json_t *metadata_texts(const struct pool_import *i)
+static void describe_commit(const struct pool_import *i, struct pool_commit *c)
 {
-    json_t *texts = json_object();
+    c->metadata = json_object();
+    c->files = json_incref(i->files);
+    c->seen.tree = json_incref(i->plan.seen.tree);
     for (size_t k = 0; k < i->plan.count; k++) {
         const struct pool_step *step = &i->plan.steps[k];
+        if (step->action == POOL_RETIRE)
+            uvm_strings_add(&c->retire, step->name);
         if (!is_new(step))
             continue;
         uvm_auto_free char *text = pool_metadata_text(step->image->metadata);
-        json_object_set_new(texts, step->name, json_string(text));
-    }
-    return texts;
-}
-
-static void retired_names(const struct pool_import *i, struct uvm_strings *ret_names)
-{
-    for (size_t k = 0; k < i->plan.count; k++) {
-        if (i->plan.steps[k].action == POOL_RETIRE)
-            uvm_strings_add(ret_names, i->plan.steps[k].name);
+        json_object_set_new(c->metadata, step->name, json_string(text));
     }
 }
 
@@ -206,19 +246,18 @@ static void drop_stage(struct pool_import *i)
 static bool finish(struct pool_import *i, struct uvm_error *err)
 {
     struct pool *p = i->pool;
-    mirror_auto_json *metadata = metadata_texts(i);
-    uvm_auto_strings retire = {0};
+    pool_auto_commit commit = {0};
     uvm_auto_strings lost = {0};
 
-    retired_names(i, &retire);
-    if (!pool_journal_write_commit(p, metadata, &retire, &i->plan.seen, err))
+    describe_commit(i, &commit);
+    if (!pool_journal_write_commit(p, &commit, err))
         return false;
     i->committed = true;
-    if (!pool_commit_finish(p, metadata, &retire, &i->plan.seen, &lost, err))
+    if (!pool_commit_finish(p, &commit, &lost, err))
         return uvm_prefix(err, "the next run will finish what is left");
     if (lost.count > 0)
         return uvm_fail(err, UVM_PARTIAL,
-                        "volume %s was deleted by another program: nothing was retired",
+                        "volume %s was deleted or replaced by another program: nothing was retired",
                         lost.items[0]);
     for (size_t k = 0; k < i->plan.count; k++) {
         if (i->plan.steps[k].action == POOL_RETIRE)
@@ -244,12 +283,42 @@ bool pool_import_commit(struct pool_import *i, struct uvm_error *err)
     return true;
 }
 
+/* ---- cleaning up ----------------------------------------------------------------------------- */
+
+/* The survey as it would be once the plan's retirements were done. */
+static void retire_in(const struct pool_plan *plan, struct pool_survey *s)
+{
+    for (size_t k = 0; k < s->count; k++) {
+        struct pool_entry *e = &s->entries[k];
+        if (e->state == POOL_READY && pool_plan_retires(plan, e->name))
+            e->state = e->users.count > 0 || s->doubts.count > 0 ? POOL_RETIRED : POOL_UNUSED;
+    }
+}
+
+bool pool_import_clean(struct pool_import *i, struct pool_cleaned *ret_cleaned,
+                       struct uvm_error *err)
+{
+    pool_auto_survey now = {0};
+    *ret_cleaned = i->room;
+    i->room = (struct pool_cleaned){0};
+    /* These are told as they are now. */
+    uvm_strings_clear(&ret_cleaned->kept);
+    uvm_strings_clear(&ret_cleaned->doubts);
+    if (!pool_survey_take(i->pool, &now, err))
+        return uvm_prefix(err, "cleanup");
+    if (i->flags & POOL_IMPORT_DRY_RUN)
+        retire_in(&i->plan, &now);
+    return pool_clean_after(i->pool, &now, clean_flags(i), ret_cleaned, err) ||
+           uvm_prefix(err, "cleanup");
+}
+
 /* ---- the end --------------------------------------------------------------------------------- */
 
 static bool undo(struct pool_import *i, struct uvm_error *err)
 {
     drop_stage(i);
-    return pool_undo_volumes(i->pool, &i->volumes, err) && pool_journal_remove(i->pool, err);
+    const struct uvm_strings none = {0};
+    return pool_undo_volumes(i->pool, &i->volumes, &none, err) && pool_journal_remove(i->pool, err);
 }
 
 void pool_import_free(struct pool_import *i)
@@ -263,5 +332,7 @@ void pool_import_free(struct pool_import *i)
     pool_store_free(i->stage);
     pool_plan_clear(&i->plan);
     uvm_strings_clear(&i->volumes);
+    json_decref(i->files);
+    pool_cleaned_clear(&i->room);
     free(i);
 }

@@ -10,6 +10,8 @@ struct pool_import {
     struct pool_plan plan;
     struct uvm_strings volumes; /* made by this run, as journaled */
     struct pool_store *stage;   /* NULL until it is needed */
+    json_t *files;              /* name of a volume that is made -> identity of its file */
+    struct pool_cleaned room;   /* what was deleted before, to make room */
     bool journaled;
     bool committed;
 };

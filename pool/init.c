@@ -47,6 +47,34 @@ static bool make_shared(const char *path, mode_t mode, const struct uvm_observer
     return true;
 }
 
+/* Each pool has a folder of its own: that of another one than uvtool's is beside its metadata,
+ * which is there by now. An absolute path, which the caller frees; NULL with errno. */
+static char *images_path(const struct pool_options *options)
+{
+    if (strcmp(options->name, POOL_DEFAULT_NAME) == 0)
+        return uvm_strdup(POOL_DEFAULT_IMAGES);
+    char *metadata = realpath(options->metadata_dir, NULL);
+    if (!metadata)
+        return NULL;
+    uvm_auto_free char *beside = uvm_dirname(metadata);
+    free(metadata);
+    return uvm_format("%s/images", strcmp(beside, "/") == 0 ? "" : beside);
+}
+
+static bool define_pool(struct pool_virt *v, const struct pool_options *options,
+                        struct pool_store **ret_store, struct uvm_error *err)
+{
+    uvm_auto_free char *path = images_path(options);
+    if (!path)
+        return uvm_fail_errno(err, UVM_FAILED, "%s", options->metadata_dir);
+    if (!uvm_make_dirs(path, IMAGES_MODE, err) ||
+        !pool_store_define(v, options->name, path, ret_store, err) ||
+        !pool_store_autostart(*ret_store, err))
+        return false;
+    uvm_done(options->observer, "make", options->name, "pool in %s", path);
+    return true;
+}
+
 static bool make_pool(struct pool_virt *v, const struct pool_options *options,
                       struct uvm_error *err)
 {
@@ -56,21 +84,18 @@ static bool make_pool(struct pool_virt *v, const struct pool_options *options,
     if (s) {
         uvm_auto_free char *path = uvm_printable(s->path ? s->path : "no folder");
         uvm_notice(options->observer, "pool %s is there already, in %s", options->name, path);
-    } else if (!uvm_make_dirs(POOL_DEFAULT_IMAGES, IMAGES_MODE, err) ||
-               !pool_store_define(v, options->name, POOL_DEFAULT_IMAGES, &s, err) ||
-               !pool_store_autostart(s, err)) {
+    } else if (!define_pool(v, options, &s, err)) {
         return false;
-    } else {
-        uvm_done(options->observer, "make", options->name, "pool in %s", POOL_DEFAULT_IMAGES);
     }
-    /* Building would give the folder mode 0700, and QEMU's user could not enter it. */
+    /* QEMU's user must get into the folder, which was made so; building could change that. */
     return s->active || pool_store_start(s, POOL_NO_BUILD, err);
 }
 
 bool pool_init(const struct pool_options *options, struct uvm_error *err)
 {
     UVM_AUTO(pool_virt_free) struct pool_virt *v = NULL;
-    return pool_virt_open(options->connect, &v, err) && make_pool(v, options, err) &&
+    return pool_virt_open(options->connect, &v, err) &&
            make_shared(options->metadata_dir, METADATA_MODE, options->observer, err) &&
+           make_pool(v, options, err) &&
            make_shared(options->state_dir, STATE_MODE, options->observer, err);
 }

@@ -12,7 +12,8 @@ struct pool {
     char *metadata_dir;
     char *state_dir;
     const struct uvm_observer *observer;
-    int lock_fd; /* -1 while the lock is not held */
+    int lock_fd;      /* -1 while the lock is not held */
+    bool told_folder; /* that a folder stands among the metadata */
 };
 
 /* ---- metadata files (metadata.c) ------------------------------------------------------------- */
@@ -20,6 +21,8 @@ struct pool {
 char *pool_metadata_path(const struct pool *p, const char *name);
 bool pool_metadata_exists(const struct pool *p, const char *name, bool *ret_exists,
                           struct uvm_error *err);
+/* A folder that bears the name of metadata is nobody's metadata: it does not "exist". */
+bool pool_metadata_is_folder(const struct pool *p, const char *name);
 /* Every name in the metadata folder. */
 bool pool_metadata_names(const struct pool *p, struct uvm_strings *ret_names,
                          struct uvm_error *err);
@@ -34,6 +37,18 @@ bool pool_metadata_link(const struct pool *p, const char *name, const char *text
                         struct uvm_error *err);
 /* Removes a file, durably; absence is success. */
 bool pool_metadata_unlink(const struct pool *p, const char *name, struct uvm_error *err);
+
+/* ---- a volume's file (file.c) ---------------------------------------------------------------- */
+
+/* Which file stands there: "<inode>:<time of birth>". NULL, with errno, when it cannot be looked
+ * at. The caller frees it. */
+char *pool_file_identity(const char *path);
+/* Whether that file stands there, as far as can be told: `identity` may be NULL. */
+bool pool_file_is(const char *path, const char *identity);
+/* Whether no other program has the file open, as one does that fills or reads it at the moment:
+ * only then is a write lease granted. UVM_BUSY: one has; UVM_FAILED: this cannot be told. Where the
+ * file system knows no leases it is idle. */
+bool pool_file_idle(const char *path, struct uvm_error *err);
 
 /* ---- files and what they stand on (chain.c) -------------------------------------------------- */
 
@@ -54,6 +69,7 @@ struct pool_chains {
     struct pool_node *nodes;
     size_t count;
     json_t *index; /* identity -> index into nodes */
+    size_t denied; /* how much an ordinary user was not allowed to look at */
 };
 void pool_chains_init(struct pool_chains *c);
 void pool_chains_clear(struct pool_chains *c);
@@ -64,14 +80,20 @@ void pool_chains_clear(struct pool_chains *c);
 /* What it means when the file itself (not what it stands on) is not there. */
 enum pool_missing { POOL_MISSING_IS_DOUBT, POOL_MISSING_IS_FINE };
 
+/* Counts what may not be looked at. False for root, and when `reason` (an errno) is another one:
+ * that is worth a doubt of its own. */
+bool pool_chains_denied(struct pool_chains *c, int reason);
+
 /* Looks at a file and all that it stands on, reading their headers once. A file that cannot be
- * looked at becomes a doubt: "<who>: <path>: <reason>". *ret_node is its index; false when it is
- * not there (or what it is called cannot be understood). Headers are written by guests: hostile. */
+ * looked at becomes a doubt: "<who>: <path>: <reason>"; or is counted, see pool_chains_denied.
+ * *ret_node is its index; false when it is not there (or what it is called cannot be understood).
+ * Headers are written by guests: hostile. */
 bool pool_chains_add(struct pool_chains *c, const char *name, enum pool_missing missing,
                      const char *who, struct uvm_strings *doubts, size_t *ret_node);
 
 /* Marks the file and all that it stands on as used: "guest web1", or "guest web1 through FILE" for
- * what is below the first. Nodes that bear `stamp` were marked for this guest already. */
+ * what is below the first. Nodes that bear `stamp` were marked for this guest already: all files of
+ * a guest must have been added before. */
 void pool_chains_mark_guest(struct pool_chains *c, size_t node, const char *guest, size_t stamp);
 /* Marks what a volume stands on, down to the next volume, as used by `user`. */
 void pool_chains_mark_volume(struct pool_chains *c, size_t node, const char *user, size_t stamp);
@@ -93,7 +115,8 @@ struct pool_seen {
 void pool_seen_clear(struct pool_seen *s);
 #define pool_auto_seen __attribute__((cleanup(pool_seen_clear))) struct pool_seen
 
-/* A record that is missing is empty; one that is damaged too, with a warning. */
+/* A record that is missing is empty; one that is damaged too, with a warning. UVM_FAILED when
+ * another version of uvmirror wrote it. */
 bool pool_seen_read(const char *state_dir, const struct uvm_observer *observer,
                     struct pool_seen *ret_seen, struct uvm_error *err);
 /* Takes over the reference to a record that was parsed elsewhere; one without the right shape is
@@ -117,17 +140,27 @@ void pool_seen_note(struct pool_seen *s, const char *content_id, const char *pro
  * journal.json, replaced durably at each step:
  *
  *     {"version": 1, "phase": "import", "pool": <uuid>, "metadata_dir": <folder>,
- *      "volumes": [<name>, ...]}                            undo: these are not to be believed
+ *      "volumes": [<name>, ...],                           undo: these are not to be believed,
+ *      "offered": [<name>, ...]}                           and these had metadata for a while
  *
  *     {"version": 1, "phase": "commit", "pool": ..., "metadata_dir": ...,
- *      "metadata": {<name>: <text>, ...}, "retire": [<name>, ...],
- *      "seen": {...}}                                      finish: do all
+ *      "metadata": {<name>: <text>, ...}, "files": {<name>: <identity>, ...},
+ *      "retire": [<name>, ...], "seen": {...}}             finish: do all
  */
 bool pool_journal_write_import(const struct pool *p, const struct uvm_strings *volumes,
-                               struct uvm_error *err);
-/* `metadata` maps names to the texts of their files. */
-bool pool_journal_write_commit(const struct pool *p, const json_t *metadata,
-                               const struct uvm_strings *retire, const struct pool_seen *seen,
+                               const struct uvm_strings *offered, struct uvm_error *err);
+
+/* What is left to do once everything is verified and durable. */
+struct pool_commit {
+    json_t *metadata; /* name -> text of its file */
+    json_t *files;    /* name -> identity of its volume's file, where that is known */
+    struct uvm_strings retire;
+    struct pool_seen seen;
+};
+void pool_commit_clear(struct pool_commit *c);
+#define pool_auto_commit __attribute__((cleanup(pool_commit_clear))) struct pool_commit
+
+bool pool_journal_write_commit(const struct pool *p, const struct pool_commit *c,
                                struct uvm_error *err);
 bool pool_journal_remove(const struct pool *p, struct uvm_error *err);
 
@@ -135,15 +168,16 @@ bool pool_journal_remove(const struct pool *p, struct uvm_error *err);
 bool pool_journal_recover(struct pool *p, struct uvm_error *err);
 
 /* The second half of a commit: links the metadata of volumes that are there, records, retires,
- * removes the journal. Names whose volume is gone are added to `lost`, and then nothing is retired.
- */
-bool pool_commit_finish(struct pool *p, const json_t *metadata, const struct uvm_strings *retire,
-                        const struct pool_seen *seen, struct uvm_strings *lost,
+ * removes the journal. Names whose volume is gone, or is another file than the one that was
+ * verified, are added to `lost`, and then nothing is retired. */
+bool pool_commit_finish(struct pool *p, const struct pool_commit *c, struct uvm_strings *lost,
                         struct uvm_error *err);
 
 /* Deletes volumes that must not be believed, and metadata that another program gave them. One that
- * a guest uses meanwhile stays, without metadata. */
-bool pool_undo_volumes(struct pool *p, const struct uvm_strings *volumes, struct uvm_error *err);
+ * a guest uses meanwhile stays, without metadata; so does, while use cannot be told for sure, one
+ * that had metadata, now or (`offered`) earlier. */
+bool pool_undo_volumes(struct pool *p, const struct uvm_strings *volumes,
+                       const struct uvm_strings *offered, struct uvm_error *err);
 
 /* ---- staging pool (stage.c) ------------------------------------------------------------------ */
 
@@ -168,8 +202,12 @@ bool pool_plan_make(const struct pool_import_options *options, const struct pool
                     const struct pool_seen *seen, const struct uvm_observer *observer,
                     struct pool_plan *ret_plan, struct uvm_error *err);
 
+/* Whether it retires the image of that name. */
+bool pool_plan_retires(const struct pool_plan *plan, const char *name);
+
 /* ---- cleanup (clean.c) ----------------------------------------------------------------------- */
 
-/* pool_clean, with its first look already taken. */
+/* pool_clean, with its first look already taken. What was done is added to *ret_cleaned, also on
+ * failure. */
 bool pool_clean_after(struct pool *p, const struct pool_survey *first, unsigned flags,
                       struct pool_cleaned *ret_cleaned, struct uvm_error *err);

@@ -42,22 +42,22 @@ static bool write_journal(const struct pool *p, const json_t *tree, struct uvm_e
 }
 
 bool pool_journal_write_import(const struct pool *p, const struct uvm_strings *volumes,
-                               struct uvm_error *err)
+                               const struct uvm_strings *offered, struct uvm_error *err)
 {
-    mirror_auto_json *tree = json_pack("{s:i, s:s, s:s, s:s, s:o}", "version", JOURNAL_VERSION,
-                                       "phase", "import", "pool", p->store->uuid, "metadata_dir",
-                                       p->metadata_dir, "volumes", strings_to_json(volumes));
+    mirror_auto_json *tree =
+        json_pack("{s:i, s:s, s:s, s:s, s:o, s:o}", "version", JOURNAL_VERSION, "phase", "import",
+                  "pool", p->store->uuid, "metadata_dir", p->metadata_dir, "volumes",
+                  strings_to_json(volumes), "offered", strings_to_json(offered));
     return write_journal(p, tree, err);
 }
 
-bool pool_journal_write_commit(const struct pool *p, const json_t *metadata,
-                               const struct uvm_strings *retire, const struct pool_seen *seen,
+bool pool_journal_write_commit(const struct pool *p, const struct pool_commit *c,
                                struct uvm_error *err)
 {
-    mirror_auto_json *tree =
-        json_pack("{s:i, s:s, s:s, s:s, s:O, s:o, s:O}", "version", JOURNAL_VERSION, "phase",
-                  "commit", "pool", p->store->uuid, "metadata_dir", p->metadata_dir, "metadata",
-                  metadata, "retire", strings_to_json(retire), "seen", seen->tree);
+    mirror_auto_json *tree = json_pack(
+        "{s:i, s:s, s:s, s:s, s:O, s:O, s:o, s:O}", "version", JOURNAL_VERSION, "phase", "commit",
+        "pool", p->store->uuid, "metadata_dir", p->metadata_dir, "metadata", c->metadata, "files",
+        c->files, "retire", strings_to_json(&c->retire), "seen", c->seen.tree);
     return write_journal(p, tree, err);
 }
 
@@ -72,12 +72,12 @@ bool pool_journal_remove(const struct pool *p, struct uvm_error *err)
 /* ---- undoing --------------------------------------------------------------------------------- */
 
 static bool undo_volume(struct pool *p, const struct pool_survey *survey, const char *name,
-                        struct uvm_error *err)
+                        const struct uvm_strings *offered, struct uvm_error *err)
 {
     const struct pool_entry *e = pool_survey_entry(survey, name);
-    bool was_offered = false;
+    bool was_offered = uvm_strings_has(offered, name);
     /* Metadata goes first, whoever wrote it: the volume is not what it says. */
-    if (!pool_metadata_exists(p, name, &was_offered, err) || !pool_metadata_unlink(p, name, err))
+    if (was_offered && !pool_metadata_unlink(p, name, err))
         return false;
     bool used = e && e->users.count > 0;
     /* Without metadata uvt-kvm never offered it, so no guest can stand on it unseen. */
@@ -90,15 +90,37 @@ static bool undo_volume(struct pool *p, const struct pool_survey *survey, const 
     return pool_volume_delete(p->store, name, POOL_WAIT, p->observer, err);
 }
 
-bool pool_undo_volumes(struct pool *p, const struct uvm_strings *volumes, struct uvm_error *err)
+/* Those that have metadata now join those that had it earlier, and the journal gets to know them
+ * before it goes: a run that dies in between must not make the next one believe that they never
+ * had. */
+static bool note_offered(const struct pool *p, const struct uvm_strings *volumes,
+                         struct uvm_strings *offered, struct uvm_error *err)
 {
+    size_t before = offered->count;
+    for (size_t i = 0; i < volumes->count; i++) {
+        const char *name = volumes->items[i];
+        bool exists = false;
+        if (!pool_metadata_exists(p, name, &exists, err))
+            return false;
+        if (exists && !uvm_strings_has(offered, name))
+            uvm_strings_add(offered, name);
+    }
+    return offered->count == before || pool_journal_write_import(p, volumes, offered, err);
+}
+
+bool pool_undo_volumes(struct pool *p, const struct uvm_strings *volumes,
+                       const struct uvm_strings *offered, struct uvm_error *err)
+{
+    pool_auto_survey survey = {0};
+    uvm_auto_strings all_offered = {0};
     if (volumes->count == 0)
         return true;
-    pool_auto_survey survey = {0};
-    if (!pool_survey_take(p, &survey, err))
+    for (size_t i = 0; i < offered->count; i++)
+        uvm_strings_add(&all_offered, offered->items[i]);
+    if (!note_offered(p, volumes, &all_offered, err) || !pool_survey_take(p, &survey, err))
         return false;
     for (size_t i = 0; i < volumes->count; i++) {
-        if (!undo_volume(p, &survey, volumes->items[i], err))
+        if (!undo_volume(p, &survey, volumes->items[i], &all_offered, err))
             return false;
     }
     return true;
@@ -106,21 +128,42 @@ bool pool_undo_volumes(struct pool *p, const struct uvm_strings *volumes, struct
 
 /* ---- finishing ------------------------------------------------------------------------------- */
 
-static bool link_all(struct pool *p, const json_t *metadata, struct uvm_strings *lost,
+void pool_commit_clear(struct pool_commit *c)
+{
+    json_decref(c->metadata);
+    json_decref(c->files);
+    uvm_strings_clear(&c->retire);
+    pool_seen_clear(&c->seen);
+    *c = (struct pool_commit){0};
+}
+
+/* Whether the volume that was verified is there, and not another one that bears its name. */
+static bool is_there(struct pool *p, const struct pool_commit *c, const char *name, bool *ret_found,
+                     struct uvm_error *err)
+{
+    uvm_auto_free char *path = uvm_format("%s/%s", p->store->path, name);
+    if (!pool_volume_find(p->store, name, ret_found, NULL, err))
+        return false;
+    if (!pool_file_is(path, json_string_value(json_object_get(c->files, name))))
+        *ret_found = false;
+    return true;
+}
+
+static bool link_all(struct pool *p, const struct pool_commit *c, struct uvm_strings *lost,
                      struct uvm_error *err)
 {
     const char *name;
     json_t *text;
-    json_object_foreach((json_t *)(uintptr_t)metadata, name, text)
+    json_object_foreach(c->metadata, name, text)
     {
         bool found = false;
-        if (!pool_volume_find(p->store, name, &found, NULL, err))
+        if (!is_there(p, c, name, &found, err))
             return false;
         if (found && !pool_metadata_link(p, name, json_string_value(text), err))
             return false;
         /* Looked at again: a cleanup of another program may have taken the volume in the moment
          * before it had metadata. */
-        if (found && !pool_volume_find(p->store, name, &found, NULL, err))
+        if (found && !is_there(p, c, name, &found, err))
             return false;
         if (!found) {
             uvm_strings_add(lost, name);
@@ -131,15 +174,14 @@ static bool link_all(struct pool *p, const json_t *metadata, struct uvm_strings 
     return true;
 }
 
-bool pool_commit_finish(struct pool *p, const json_t *metadata, const struct uvm_strings *retire,
-                        const struct pool_seen *seen, struct uvm_strings *lost,
+bool pool_commit_finish(struct pool *p, const struct pool_commit *c, struct uvm_strings *lost,
                         struct uvm_error *err)
 {
-    if (!link_all(p, metadata, lost, err) || !pool_seen_write(seen, p->state_dir, err))
+    if (!link_all(p, c, lost, err) || !pool_seen_write(&c->seen, p->state_dir, err))
         return false;
     /* Where a new one was lost, the old ones stay: the same bundle again retires them. */
-    for (size_t i = 0; i < retire->count && lost->count == 0; i++) {
-        if (!pool_metadata_unlink(p, retire->items[i], err))
+    for (size_t i = 0; i < c->retire.count && lost->count == 0; i++) {
+        if (!pool_metadata_unlink(p, c->retire.items[i], err))
             return false;
     }
     return pool_journal_remove(p, err);
@@ -178,18 +220,20 @@ static json_t *own_metadata(const json_t *object)
 
 static bool finish_commit(struct pool *p, const json_t *tree, struct uvm_error *err)
 {
-    mirror_auto_json *metadata = own_metadata(json_object_get(tree, "metadata"));
-    uvm_auto_strings retire = {0};
+    pool_auto_commit commit = {0};
     uvm_auto_strings lost = {0};
-    pool_auto_seen seen = {0};
 
-    own_names(json_object_get(tree, "retire"), &retire);
-    pool_seen_from_json(json_incref(json_object_get(tree, "seen")), &seen);
-    if (!pool_commit_finish(p, metadata, &retire, &seen, &lost, err))
+    commit.metadata = own_metadata(json_object_get(tree, "metadata"));
+    commit.files = json_incref(json_object_get(tree, "files"));
+    own_names(json_object_get(tree, "retire"), &commit.retire);
+    pool_seen_from_json(json_incref(json_object_get(tree, "seen")), &commit.seen);
+    if (!pool_commit_finish(p, &commit, &lost, err))
         return false;
     for (size_t i = 0; i < lost.count; i++)
-        uvm_warning(p->observer, "volume %s went away before its import was finished",
-                    lost.items[i]);
+        uvm_warning(
+            p->observer,
+            "volume %s went away, or another took its place, before its import was finished",
+            lost.items[i]);
     uvm_notice(p->observer, "finished an import that was interrupted");
     return true;
 }
@@ -197,9 +241,11 @@ static bool finish_commit(struct pool *p, const json_t *tree, struct uvm_error *
 static bool undo_import(struct pool *p, const json_t *tree, struct uvm_error *err)
 {
     uvm_auto_strings volumes = {0};
+    uvm_auto_strings offered = {0};
     own_names(json_object_get(tree, "volumes"), &volumes);
+    own_names(json_object_get(tree, "offered"), &offered);
     pool_stage_remove(p);
-    if (!pool_undo_volumes(p, &volumes, err) || !pool_journal_remove(p, err))
+    if (!pool_undo_volumes(p, &volumes, &offered, err) || !pool_journal_remove(p, err))
         return false;
     uvm_notice(p->observer, "undid an import that was interrupted");
     return true;

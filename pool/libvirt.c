@@ -11,6 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#define POOL_PRIVATE_MODE "0700" /* of the folder, should libvirt build it: the daemon's alone */
+#define POOL_SHARED_MODE  "0755" /* QEMU, which runs as a user of its own, gets to the volumes */
+
 #define REFRESH_POLL_MS 100
 #define REFRESH_WAIT_MS 2000
 
@@ -20,6 +23,12 @@ static void silent(void *opaque, virErrorPtr error)
 {
     (void)opaque;
     (void)error;
+}
+
+/* What was listed a moment ago does not exist any more. */
+static bool is_gone(int code)
+{
+    return code == VIR_ERR_NO_STORAGE_POOL || code == VIR_ERR_NO_DOMAIN;
 }
 
 bool pool_virt_fail(struct uvm_error *err, const char *format, ...)
@@ -36,7 +45,10 @@ bool pool_virt_fail(struct uvm_error *err, const char *format, ...)
     va_start(args, format);
     uvm_auto_free char *what = uvm_vformat(format, args);
     va_end(args);
-    return uvm_fail(err, full ? UVM_SPACE : UVM_LIBVIRT, "%s: %s", what, reason);
+    uvm_fail(err, full ? UVM_SPACE : UVM_LIBVIRT, "%s: %s", what, reason);
+    if (last && is_gone(last->code))
+        err->sys_errno = ENOENT;
+    return false;
 }
 
 /* ---- connection ------------------------------------------------------------------------------ */
@@ -142,11 +154,13 @@ bool pool_stores_list(struct pool_virt *v, struct pool_stores *ret_stores, struc
     bool ok = true;
     stores.items = uvm_alloc(((size_t)count + 1) * sizeof(*stores.items));
     for (int i = 0; i < count; i++) {
-        struct pool_store *store = NULL;
+        uvm_auto_error failed = UVM_ERROR_INIT;
         if (!ok)
             virStoragePoolFree(handles[i]);
-        else if ((ok = store_from_handle(v, handles[i], &store, err)))
-            stores.items[stores.count++] = store;
+        else if (store_from_handle(v, handles[i], &stores.items[stores.count], &failed))
+            stores.count++;
+        else if (failed.sys_errno != ENOENT)
+            ok = uvm_fail(err, failed.code, "%s", failed.message);
     }
     free(handles);
     if (!ok)
@@ -165,7 +179,7 @@ bool pool_store_is_folder(const struct pool_store *s)
 bool pool_store_make_transient(struct pool_virt *v, const char *name, const char *path,
                                struct pool_store **ret_store, struct uvm_error *err)
 {
-    uvm_auto_free char *xml = pool_xml_folder_pool(name, path);
+    uvm_auto_free char *xml = pool_xml_folder_pool(name, path, POOL_PRIVATE_MODE);
     virStoragePoolPtr handle =
         virStoragePoolCreateXML(v->conn, xml, VIR_STORAGE_POOL_CREATE_WITH_BUILD);
     if (!handle)
@@ -176,7 +190,7 @@ bool pool_store_make_transient(struct pool_virt *v, const char *name, const char
 bool pool_store_define(struct pool_virt *v, const char *name, const char *path,
                        struct pool_store **ret_store, struct uvm_error *err)
 {
-    uvm_auto_free char *xml = pool_xml_folder_pool(name, path);
+    uvm_auto_free char *xml = pool_xml_folder_pool(name, path, POOL_SHARED_MODE);
     virStoragePoolPtr handle = virStoragePoolDefineXML(v->conn, xml, 0);
     if (!handle)
         return pool_virt_fail(err, "define pool %s in %s", name, path);
@@ -207,7 +221,7 @@ bool pool_store_remove(struct pool_store *s, struct uvm_error *err)
         return pool_virt_fail(err, "stop pool %s", s->name);
     s->active = false;
 
-    uvm_auto_free char *xml = pool_xml_folder_pool(s->name, s->path);
+    uvm_auto_free char *xml = pool_xml_folder_pool(s->name, s->path, POOL_PRIVATE_MODE);
     virStoragePoolPtr handle = virStoragePoolLookupByName(s->virt->conn, s->name);
     if (!handle)
         handle = virStoragePoolDefineXML(s->virt->conn, xml, 0);
@@ -288,6 +302,10 @@ static void take_xml(struct pool_domain *d, char *xml, int absent, const char *w
     int code = virGetLastErrorCode();
     if (code == absent || code == VIR_ERR_NO_SUPPORT)
         return;
+    if (is_gone(code)) {
+        d->gone = true;
+        return;
+    }
     uvm_auto_error err = UVM_ERROR_INIT;
     pool_virt_fail(&err, "guest %s: %s", d->name, what);
     uvm_strings_add(&d->doubts, err.message);
@@ -346,7 +364,8 @@ bool pool_domains_each(struct pool_virt *v,
         uvm_auto_free char *name = uvm_printable(virDomainGetName(domains[i]));
         struct pool_domain d = {.name = name};
         take_domain(&d, domains[i]);
-        each(opaque, &d);
+        if (!d.gone)
+            each(opaque, &d);
         uvm_strings_clear(&d.xml);
         uvm_strings_clear(&d.doubts);
         virDomainFree(domains[i]);

@@ -3,7 +3,8 @@
  * (volumes) are the only files that include its header.
  *
  * Errors carry libvirt's own text; their code is UVM_LIBVIRT, or UVM_SPACE when the daemon ran out
- * of space. What comes from the daemon is XML that other programs wrote: it is made printable
+ * of space; their sys_errno is ENOENT when a pool or domain that was known does not exist any more.
+ * What comes from the daemon is XML that other programs wrote: it is made printable
  * before it gets into a message.
  */
 #pragma once
@@ -44,7 +45,7 @@ void pool_stores_clear(struct pool_stores *s);
 /* Finds a pool by name; *ret_store is NULL when there is none. */
 bool pool_store_find(struct pool_virt *v, const char *name, struct pool_store **ret_store,
                      struct uvm_error *err);
-/* Every pool, active or not. */
+/* Every pool, active or not, that does not go away meanwhile. */
 bool pool_stores_list(struct pool_virt *v, struct pool_stores *ret_stores, struct uvm_error *err);
 
 /* A pool whose volumes are files of one folder: "dir", "fs", "netfs". */
@@ -146,9 +147,10 @@ struct pool_domain {
     struct uvm_strings
         xml; /* domain (live, inactive, managed save), snapshots, checkpoints, backup */
     struct uvm_strings doubts; /* what of it could not be had */
+    bool gone;                 /* it ended while it was looked at */
 };
 
-/* Calls `each` for every domain, running or not. */
+/* Calls `each` for every domain, running or not, that does not go away meanwhile. */
 bool pool_domains_each(struct pool_virt *v,
                        void (*each)(void *opaque, const struct pool_domain *domain), void *opaque,
                        struct uvm_error *err);

@@ -82,6 +82,15 @@ char *pool_metadata_text(const json_t *metadata)
     return text;
 }
 
+/* ---- open files, by a name ------------------------------------------------------------------- */
+
+#define PROC_PATH_MAX (sizeof("/proc/self/fd/") + 11)
+
+static void proc_path(int fd, char ret_path[PROC_PATH_MAX])
+{
+    snprintf(ret_path, PROC_PATH_MAX, "/proc/self/fd/%d", fd);
+}
+
 /* ---- reading --------------------------------------------------------------------------------- */
 
 static bool all_strings(const json_t *metadata)
@@ -107,13 +116,35 @@ bool pool_metadata_exists(const struct pool *p, const char *name, bool *ret_exis
     uvm_auto_free char *path = pool_metadata_path(p, name);
     struct stat st;
     if (lstat(path, &st) == 0) {
-        *ret_exists = true;
+        *ret_exists = !S_ISDIR(st.st_mode);
         return true;
     }
     if (errno != ENOENT)
         return uvm_fail_errno(err, UVM_FAILED, "%s", path);
     *ret_exists = false;
     return true;
+}
+
+bool pool_metadata_is_folder(const struct pool *p, const char *name)
+{
+    uvm_auto_free char *path = pool_metadata_path(p, name);
+    struct stat st;
+    return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* Reads a file of the metadata folder, in which others may write, too: whatever they link there, it
+ * leads nowhere else. */
+static bool read_file(const char *path, struct uvm_buf *buf, struct uvm_error *err)
+{
+    uvm_auto_fd fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0)
+        return uvm_fail_errno(err, UVM_FAILED, "%s", path);
+    if (S_ISLNK(st.st_mode))
+        return uvm_fail(err, UVM_CONTENT, "%s: is a symbolic link", path);
+    char self[PROC_PATH_MAX];
+    proc_path(fd, self);
+    return uvm_file_read(self, POOL_METADATA_MAX, buf, err) || uvm_prefix(err, "%s", path);
 }
 
 json_t *pool_metadata_read(const struct pool *p, const char *name, const char *product,
@@ -124,8 +155,7 @@ json_t *pool_metadata_read(const struct pool *p, const char *name, const char *p
     uvm_auto_buf text = {.max = POOL_METADATA_MAX};
     mirror_auto_json *metadata = NULL;
 
-    if (!uvm_file_read(path, POOL_METADATA_MAX, &text, &err) ||
-        !mirror_json_parse(text.data, text.len, &metadata, &err)) {
+    if (!read_file(path, &text, &err) || !mirror_json_parse(text.data, text.len, &metadata, &err)) {
         uvm_warning(p->observer, "metadata of %s %s cannot be used: %s", product, version,
                     err.message);
         return NULL;
@@ -203,8 +233,8 @@ static bool link_new(const char *dir, const char *path, const char *text, struct
     if (!write_and_sync(fd, text, err))
         return uvm_prefix(err, "%s", path);
 
-    char self[sizeof("/proc/self/fd/") + 11];
-    snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+    char self[PROC_PATH_MAX];
+    proc_path(fd, self);
     if (linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) != 0)
         return uvm_fail_errno(err, UVM_FAILED, "%s", path);
     return uvm_sync_dir_of(path, err);
@@ -215,7 +245,7 @@ static bool holds(const char *path, const char *text)
 {
     uvm_auto_error err = UVM_ERROR_INIT;
     uvm_auto_buf buf = {.max = POOL_METADATA_MAX};
-    return uvm_file_read(path, POOL_METADATA_MAX, &buf, &err) && buf.len == strlen(text) &&
+    return read_file(path, &buf, &err) && buf.len == strlen(text) &&
            memcmp(buf.data, text, buf.len) == 0;
 }
 

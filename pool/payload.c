@@ -134,7 +134,8 @@ static bool journal(struct pool_import *i, struct uvm_error *err)
 {
     /* Also when writing fails: it may have failed after its effect. */
     i->journaled = true;
-    return pool_journal_write_import(i->pool, &i->volumes, err);
+    const struct uvm_strings none = {0};
+    return pool_journal_write_import(i->pool, &i->volumes, &none, err);
 }
 
 /* Takes the newest name out again: the volume that bears it is another program's. */
@@ -162,6 +163,11 @@ static bool remove_unproven(struct pool_import *i, const char *name, struct uvm_
                         e->users.count > 0 ? e->users.items[0] : survey.doubts.items[0]);
     if (e && e->state == POOL_READY && e->metadata)
         return uvm_fail(err, UVM_LIBVIRT, "another program made this image in the meantime");
+    uvm_auto_free char *path = uvm_format("%s/%s", i->pool->store->path, name);
+    uvm_auto_error why = UVM_ERROR_INIT;
+    if (e && !pool_file_idle(path, &why))
+        return uvm_fail(err, UVM_LIBVIRT, "its volume is here without metadata, and %s",
+                        why.message);
     return pool_metadata_unlink(i->pool, name, err) &&
            pool_volume_delete(i->pool->store, name, POOL_AT_ONCE, i->pool->observer, err);
 }
@@ -175,8 +181,20 @@ static bool claim_name(struct pool_import *i, const char *name, struct uvm_error
         return false;
     if ((taken || offered) && !remove_unproven(i, name, err))
         return false;
+    /* A folder of that name would stop the commit when it is too late. */
+    if (!pool_metadata_unlink(i->pool, name, err))
+        return false;
     uvm_strings_add(&i->volumes, name);
     return journal(i, err);
+}
+
+/* From here on only this file is the volume that is verified, whatever bears its name. */
+static void remember_file(struct pool_import *i, const char *name)
+{
+    uvm_auto_free char *path = uvm_format("%s/%s", i->pool->store->path, name);
+    uvm_auto_free char *identity = pool_file_identity(path);
+    if (identity)
+        json_object_set_new(i->files, name, json_string(identity));
 }
 
 /* ---- the staged road ------------------------------------------------------------------------- */
@@ -207,6 +225,7 @@ static bool clone(struct payload *y, const char *staged, struct pool_step *step,
             disown_last(i);
         return false;
     }
+    remember_file(i, step->name);
     uvm_done(i->pool->observer, "convert", step->title, NULL);
     return uvm_go_on(i->pool->observer, err);
 }
@@ -236,11 +255,13 @@ static bool create_direct(struct payload *y, const char *name, struct uvm_error 
     bool exists = false;
     if (!claim_name(i, name, err))
         return false;
-    if (pool_volume_create(i->pool->store, &spec, &exists, err))
-        return true;
-    if (exists)
-        disown_last(i);
-    return false;
+    if (!pool_volume_create(i->pool->store, &spec, &exists, err)) {
+        if (exists)
+            disown_last(i);
+        return false;
+    }
+    remember_file(i, name);
+    return true;
 }
 
 static bool send_body(struct payload *y, struct uvm_error *err)

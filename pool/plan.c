@@ -280,10 +280,10 @@ static bool plan_product(struct planner *pl, const struct pool_source *source,
 
 /* ---- what uvt-kvm will make of it ------------------------------------------------------------ */
 
-static bool is_retired(const struct planner *pl, const char *name)
+bool pool_plan_retires(const struct pool_plan *plan, const char *name)
 {
-    for (size_t i = 0; i < pl->plan.count; i++) {
-        if (pl->plan.steps[i].action == POOL_RETIRE && strcmp(pl->plan.steps[i].name, name) == 0)
+    for (size_t i = 0; i < plan->count; i++) {
+        if (plan->steps[i].action == POOL_RETIRE && strcmp(plan->steps[i].name, name) == 0)
             return true;
     }
     return false;
@@ -320,7 +320,7 @@ static void warn_of_ambiguity(const struct planner *pl)
     for (size_t i = 0; images && i < pl->survey->count; i++) {
         const struct pool_entry *e = &pl->survey->entries[i];
         const char *has = json_string_value(json_object_get(e->metadata, "arch"));
-        if (e->state != POOL_READY || !e->metadata || is_retired(pl, e->name))
+        if (e->state != POOL_READY || !e->metadata || pool_plan_retires(&pl->plan, e->name))
             continue;
         fitting += has && strcmp(has, arch) == 0;
         count_image(groups, e->metadata);

@@ -70,8 +70,9 @@ UVM_DEFINE_AUTO(struct pool *, pool_free)
  * another pool or the pool to another folder, or when the interrupted import was into another one. */
 bool pool_lock(struct pool *p, struct uvm_error *err);
 
-/* Makes what uvtool's package makes: image folder, pool (defined, autostart, started), metadata
- * folder (2775 root:libvirt when the group exists), state folder. What is there already is left as
+/* Makes what uvtool's package makes: metadata folder (2775 root:libvirt when the group exists),
+ * image folder (of a pool other than uvtool's: "images" beside the metadata), pool (defined, autostart,
+ * started), state folder. What is there already is left as
  * it is, and said so by a notice. */
 bool pool_init(const struct pool_options *options, struct uvm_error *err);
 
@@ -122,7 +123,7 @@ enum pool_import_flags {
         1 << 0, /* an older stream or serial is taken, and the record lowered */
     POOL_IMPORT_KEEP_COMPRESSED = 1 << 1, /* volumes get the image's own bytes */
     POOL_IMPORT_DRY_RUN = 1 << 2,         /* plan only */
-    POOL_IMPORT_NO_CLEAN = 1 << 3,        /* unused volumes are not deleted first */
+    POOL_IMPORT_NO_CLEAN = 1 << 3,        /* unused volumes are not deleted, first or last */
 };
 
 struct pool_import_options {
@@ -190,21 +191,28 @@ UVM_DEFINE_AUTO(struct pool_import *, pool_import_free)
 
 enum pool_clean_flags {
     POOL_CLEAN_DRY_RUN = 1 << 0,
+    POOL_CLEAN_NO_VOLUMES = 1 << 1, /* erase metadata without volume, delete no volume */
 };
 
 struct pool_cleaned {
     struct uvm_strings deleted; /* titles of volumes deleted (dry run: that would be) */
     struct uvm_strings erased;  /* names of metadata files without volume, erased */
-    struct uvm_strings kept;    /* "noble amd64 20240912: guest web1" */
+    struct uvm_strings kept;    /* "<title>: guest web1", "<title>: is open in another program" */
     struct uvm_strings doubts;  /* as in a survey; nothing was deleted then */
     uint64_t freed;             /* bytes */
 };
 void pool_cleaned_clear(struct pool_cleaned *c);
 #define pool_auto_cleaned __attribute__((cleanup(pool_cleaned_clear))) struct pool_cleaned
 
-/* Erases metadata without volume, then deletes the volumes of ours that have no metadata and that
- * no guest needs, directly or through any chain of backing files. Use is looked at twice: once for
- * the list, once more before deleting. UVM_PARTIAL when a volume could not be deleted (a warning
- * names each); *ret_cleaned is set then too. */
+/* Erases metadata without volume, then deletes the volumes of ours that have no metadata, that no
+ * guest needs, directly or through any chain of backing files, and that no program has open. Use is
+ * looked at twice: once for the list, once more before deleting. UVM_PARTIAL when a volume could not
+ * be deleted (a warning names each); *ret_cleaned is set then too. */
 bool pool_clean(struct pool *p, unsigned flags, struct pool_cleaned *ret_cleaned,
                 struct uvm_error *err);
+
+/* The cleanup of an import, after its commit or what came of it. It tells also what was deleted
+ * before, to make room; in a dry run, what would be deleted once the plan was carried out. Errors
+ * as in pool_clean, but what was done is told with any of them. */
+bool pool_import_clean(struct pool_import *i, struct pool_cleaned *ret_cleaned,
+                       struct uvm_error *err);

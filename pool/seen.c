@@ -21,11 +21,15 @@ static json_t *empty_tree(void)
     return json_pack("{s:i, s:{}}", "version", SEEN_VERSION, "streams");
 }
 
+static bool is_record(const json_t *tree)
+{
+    return json_is_integer(json_object_get(tree, "version")) &&
+           json_is_object(json_object_get(tree, "streams"));
+}
+
 void pool_seen_from_json(json_t *tree, struct pool_seen *ret_seen)
 {
-    bool sound = json_integer_value(json_object_get(tree, "version")) == SEEN_VERSION &&
-                 json_is_object(json_object_get(tree, "streams"));
-    if (!sound) {
+    if (!is_record(tree) || json_integer_value(json_object_get(tree, "version")) != SEEN_VERSION) {
         json_decref(tree);
         tree = empty_tree();
     }
@@ -46,13 +50,17 @@ bool pool_seen_read(const char *state_dir, const struct uvm_observer *observer,
         pool_seen_from_json(NULL, ret_seen);
         return true;
     }
-    if (!mirror_json_parse(text.data, text.len, &tree, &failed) ||
-        !json_is_object(json_object_get(tree, "streams")))
+    if (!mirror_json_parse(text.data, text.len, &tree, &failed) || !is_record(tree))
         uvm_warning(
             observer,
             "%s is damaged: this host does not know any more how new the images were that it "
             "has seen",
             path);
+    else if (json_integer_value(json_object_get(tree, "version")) != SEEN_VERSION) {
+        json_decref(tree);
+        return uvm_fail(err, UVM_FAILED, "rollback record %s is of another version of uvmirror",
+                        path);
+    }
     pool_seen_from_json(tree, ret_seen);
     return true;
 }

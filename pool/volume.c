@@ -167,17 +167,32 @@ static bool clone_ended(struct clone *c)
     return end;
 }
 
+/* How much there will be in the end nobody knows. */
+static void report_allocation(virStoragePoolPtr pool, const struct clone *c,
+                              const struct uvm_observer *observer, const char *subject)
+{
+    virStorageVolPtr handle = virStorageVolLookupByName(pool, c->spec->name);
+    virStorageVolInfo info;
+    if (handle && virStorageVolGetInfo(handle, &info) == 0)
+        uvm_progress(observer, "convert", subject, info.allocation, 0);
+    if (handle)
+        virStorageVolFree(handle);
+}
+
+/* Over a connection of its own: on the one that waits for the clone, other calls wait for seconds. */
 static void clone_watch(struct clone *c, const struct uvm_observer *observer, const char *subject)
 {
-    while (!clone_ended(c)) {
-        virStorageVolPtr handle = virStorageVolLookupByName(c->to->handle, c->spec->name);
-        virStorageVolInfo info;
-        /* How much there will be in the end nobody knows. */
-        if (handle && virStorageVolGetInfo(handle, &info) == 0)
-            uvm_progress(observer, "convert", subject, info.allocation, 0);
-        if (handle)
-            virStorageVolFree(handle);
-    }
+    char *uri = virConnectGetURI(virStorageVolGetConnect(c->source));
+    virConnectPtr conn = uri ? virConnectOpenReadOnly(uri) : NULL;
+    virStoragePoolPtr pool = conn ? virStoragePoolLookupByName(conn, c->to->name) : NULL;
+    while (!clone_ended(c))
+        if (pool)
+            report_allocation(pool, c, observer, subject);
+    if (pool)
+        virStoragePoolFree(pool);
+    if (conn)
+        virConnectClose(conn);
+    free(uri);
 }
 
 static bool clone_run(struct clone *c, const struct uvm_observer *observer, const char *subject)

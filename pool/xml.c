@@ -70,7 +70,7 @@ static xmlDocPtr new_document(void)
     return doc;
 }
 
-char *pool_xml_folder_pool(const char *name, const char *path)
+char *pool_xml_folder_pool(const char *name, const char *path, const char *mode)
 {
     UVM_AUTO(xmlFreeDoc) xmlDocPtr doc = new_document();
     xmlNodePtr pool = add_root(doc, "pool");
@@ -78,7 +78,7 @@ char *pool_xml_folder_pool(const char *name, const char *path)
     add(pool, "name", name);
     xmlNodePtr target = add(pool, "target", NULL);
     add(target, "path", path);
-    add(add(target, "permissions", NULL), "mode", "0700");
+    add(add(target, "permissions", NULL), "mode", mode);
     return to_text(doc);
 }
 

@@ -11,8 +11,9 @@
 /* True when a libvirt URI names a host other than this one. */
 bool pool_xml_uri_is_remote(const char *uri);
 
-/* A pool of type "dir", mode 0700. The caller frees it. */
-char *pool_xml_folder_pool(const char *name, const char *path);
+/* A pool of type "dir", whose folder gets `mode` ("0755") when libvirt builds it. The caller frees
+ * it. */
+char *pool_xml_folder_pool(const char *name, const char *path, const char *mode);
 
 /* A volume of `format` with a capacity; nothing of it allocated. The caller frees it. */
 char *pool_xml_volume(const char *name, const char *format, uint64_t capacity);

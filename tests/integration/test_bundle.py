@@ -13,6 +13,7 @@ import pytest
 import bundles
 import hypervisor
 from bundles import Bundle, Member
+from sample_mirror import PRODUCT
 
 OLD = "20241004"
 
@@ -188,6 +189,26 @@ def test_an_image_that_the_vendor_never_listed(bundle, refused, site, vendor, ma
         content[image["payload"]["member"]] = evil
     content.sign(site.key, manifest)
     refused(content.save(folder / "evil.tar.zst"), 4, options=("--origin-keyring", vendor.keyring))
+
+
+def test_only_sha512_is_signed(mirror, make_bundle, make_image, refused, uvmirror, host, site, vendor,
+                               folder):
+    """Then a SHA-256 is the site's word alone: the bytes must have the SHA-512, too."""
+    good = make_image("a").read_bytes()
+    mirror.add_image(OLD, make_image("a"))
+    item = mirror.products[PRODUCT]["versions"][OLD]["items"]["disk1.img"]
+    item.pop("sha256")
+    item["sha512"] = hashlib.sha512(good).hexdigest()
+    path = make_bundle("sha512", {})
+    uvmirror("verify", "--origin-keyring", vendor.keyring, path)
+    content = Bundle.read(path)
+    manifest = content.manifest
+    evil = good[:-1] + bytes([good[-1] ^ 1])
+    for image in manifest["images"]:
+        image["payload"]["sha256"] = hashlib.sha256(evil).hexdigest()
+        content[image["payload"]["member"]] = evil
+    content.sign(site.key, manifest)
+    refused(content.save(folder / "evil.tar.zst"), 5, options=("--origin-keyring", vendor.keyring))
 
 
 # ---- what is refused: content -------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The command line: help, usage errors, output for people and for programs."""
 
+import os
+import shutil
 import subprocess
 
 import pytest
@@ -31,8 +33,9 @@ def test_version(uvmirror):
 
 @pytest.mark.parametrize("arguments", [
     [], ["nonsense"], ["--nonsense"], ["fetch", "--nonsense"], ["import"], ["verify"], ["show"],
-    ["import", "--max", "many", "x"], ["key"], ["key", "nonsense"], ["list", "--pool", "other"],
-    ["fetch", "--source"], ["clean", "surplus"], ["init", "surplus"],
+    ["import", "--max", "many", "x"], ["import", "--max", "0", "x"], ["fetch", "--max", "0"],
+    ["key"], ["key", "nonsense"], ["list", "--pool", "other"],
+    ["fetch", "--source"], ["clean", "surplus"], ["init", "surplus"], ["show", "--color=yes", "x"],
 ], ids=lambda arguments: " ".join(arguments) or "nothing")
 def test_usage(uvmirror, arguments):
     result = uvmirror(*arguments, code=2)
@@ -84,6 +87,27 @@ def test_list_takes_filters(uvmirror, bundle, host):
 def test_quiet(uvmirror, bundle, host):
     result = uvmirror("import", "--quiet", bundle)
     assert result.err == b""
+
+
+def test_a_name_that_is_no_text(uvmirror, bundle, host, folder):
+    """Sticks hold names of any kind: JSON stays JSON, and nothing speaks to the terminal."""
+    path = os.fsencode(folder) + b"/\xff\x1b[31m.tar.zst"
+    shutil.copyfile(bundle, path)
+    for command in ("show", "verify"):
+        assert [line for line in uvmirror(command, "--json", os.fsdecode(path)).lines
+                if line.get("file", "").endswith("/??[31m.tar.zst")]
+        result = uvmirror(command, os.fsdecode(path))
+        assert b"\x1b" not in result.out + result.err
+
+
+def test_an_error_names_the_bundle_once(uvmirror, bundle, host, stranger, folder):
+    data = bytearray(bundle.read_bytes())
+    data[len(data) // 2] ^= 1
+    bad = folder / "bad.tar.zst"
+    bad.write_bytes(data)
+    for result in (uvmirror("verify", bad, code=5),
+                   uvmirror("verify", "--origin-keyring", stranger.keyring, bundle, code=4)):
+        assert result.err.count(b".tar.zst: ") == 1, str(result)
 
 
 def test_closed_output_is_an_error(uvmirror, bundle, host):

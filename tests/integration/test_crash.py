@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 
+import libvirt
 import pytest
 
 import hypervisor
@@ -128,15 +129,18 @@ def test_no_space(uvmirror, pair, host, site, folder, call):
 class SlowImport:
     """An import that waits for the second half of its bundle, on standard input."""
 
-    def __init__(self, uvmirror, bundle):
+    def __init__(self, uvmirror, bundle, *options):
         data = bundle.read_bytes()
         self.rest = data[len(data) // 2:]
-        self.process = uvmirror.start("import", "-", stdin=subprocess.PIPE)
+        self.process = uvmirror.start("import", *options, "-", stdin=subprocess.PIPE)
         self.process.stdin.write(data[:len(data) // 2])
         self.process.stdin.flush()
         # It holds the lock once its journal is there.
+        self.wait_for(lambda: os.path.exists(os.path.join(hypervisor.STATE, "journal.json")))
+
+    def wait_for(self, condition):
         end = time.monotonic() + 20
-        while not os.path.exists(os.path.join(hypervisor.STATE, "journal.json")):
+        while not condition():
             assert self.process.poll() is None and time.monotonic() < end
             time.sleep(0.02)
 
@@ -184,12 +188,21 @@ def test_the_bundle_ends_in_the_middle(uvmirror, big, host):
 STAGE = "/var/lib/uvtool/libvirt/uvmirror-stage"
 
 
-def leave_journal(host):
-    """What an import leaves that was killed before it had made its volume."""
+def leave_journal(host, **fields):
+    """What an import leaves that was killed before it had made its volume; or other `fields`."""
+    fields = fields or {"phase": "import", "volumes": [NAMES[OLD]]}
     os.makedirs(hypervisor.STATE, exist_ok=True)
     with open(os.path.join(hypervisor.STATE, "journal.json"), "w", encoding="utf-8") as out:
-        json.dump({"version": 1, "phase": "import", "pool": host.pool().UUIDString(),
-                   "metadata_dir": hypervisor.METADATA, "volumes": [NAMES[OLD]]}, out)
+        json.dump({"version": 1, "pool": host.pool().UUIDString(),
+                   "metadata_dir": hypervisor.METADATA, **fields}, out)
+
+
+def staged(host):
+    """What is in the staging pool, if there is one. It is not refreshed: an upload may run."""
+    try:
+        return host.libvirt.storagePoolLookupByName("uvmirror-stage").listVolumes()
+    except libvirt.libvirtError:
+        return []
 
 
 def test_killed_while_the_staging_pool_was_removed(uvmirror, make_bundle, make_image, host):
@@ -213,3 +226,53 @@ def test_somebody_elses_file_in_the_staging_folder(uvmirror, make_bundle, make_i
     uvmirror("import", bundle)
     assert uvtool_view.versions(host) == [OLD]
     assert os.listdir(STAGE) == ["notes"]
+
+
+def test_killed_while_an_import_was_undone(uvmirror, make_bundle, make_image, host):
+    """Another tool had given the half-made volume metadata, and who uses it cannot be told: that it
+    has none any more after a second crash proves nothing."""
+    uvmirror("import", make_bundle("one", {OLD: make_image("a")}))
+    leave_journal(host)
+    guest = host.guest("web1", os.path.join(host.work, "gone.qcow"))
+    result = uvmirror("clean", code=None,
+                      **strace(os.devnull, "-P", hypervisor.METADATA, "-e", "trace=fsync",
+                               "-e", "inject=fsync:signal=KILL"))
+    assert result.code == -signal.SIGKILL and host.metadata() == {}
+    uvmirror("clean")
+    assert host.volumes() == [NAMES[OLD]]
+    guest.remove()
+    uvmirror("clean")
+    assert host.volumes() == []
+
+
+def test_a_journal_that_is_no_file(uvmirror, host):
+    os.makedirs(hypervisor.STATE, exist_ok=True)
+    os.mkfifo(os.path.join(hypervisor.STATE, "journal.json"))
+    uvmirror("clean", code=1, timeout=30)
+
+
+def test_somebody_replaced_a_volume_before_its_metadata_came(uvmirror, make_bundle, make_image, host):
+    """What was verified is gone; what bears its name now is not called an image."""
+    images = {NEW: make_image("a"), OLD: make_image("big", 16 << 20)}
+    bundle = make_bundle("two", images, "--max", "2", "release=noble")
+    slow = SlowImport(uvmirror, bundle, "--max", "2")
+    # The first one is complete once the second one is staged.
+    slow.wait_for(lambda: staged(host) == [NAMES[OLD]])
+    path = host.volume_path(NAMES[NEW])
+    host.pool().storageVolLookupByName(NAMES[NEW]).delete(0)
+    hypervisor.qemu_img("convert", "-O", "qcow2", make_image("c"), path)
+    said, code = slow.finish()
+    assert code == 7 and b"replaced" in said[1], said
+    assert host.metadata() == {}
+
+
+def test_somebody_replaced_a_volume_between_crash_and_recovery(uvmirror, make_bundle, make_image,
+                                                               host):
+    uvmirror("import", make_bundle("one", {OLD: make_image("a")}))
+    (name, text), = host.metadata().items()
+    info = os.stat(host.volume_path(name))
+    host.retire(name)
+    leave_journal(host, phase="commit", metadata={name: text.decode()}, retire=[],
+                  files={name: f"{info.st_ino}:1.000000000"}, seen={})
+    result = uvmirror("clean")
+    assert host.metadata() == {} and b"another took its place" in result.err, str(result)

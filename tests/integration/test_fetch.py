@@ -1,8 +1,11 @@
 """The internet host: what is fetched from where, and what is refused."""
 
+import fcntl
 import json
 import os
 import shutil
+import signal
+import stat
 import time
 
 import pytest
@@ -129,7 +132,76 @@ def test_dry_run(published, fetch, web, nothing_written):
     nothing_written()
 
 
+def test_dry_run_makes_nothing(published, fetch, folder):
+    (folder / "mirror").mkdir()
+    fetch("-n", "release=noble")
+    assert os.listdir(folder / "mirror") == []
+
+
+# ---- the place of the bundle --------------------------------------------------------------------
+
+
+def test_no_place_for_a_bundle(published, fetch, folder, nothing_written):
+    """Said before the first image is downloaded; what stands there stays."""
+    os.mkfifo(folder / "fifo")
+    (folder / "link").symlink_to("fifo")
+    for name in ("fifo", "link"):
+        fetch("-o", folder / name, "release=noble", code=2)
+        assert stat.S_ISFIFO(os.stat(folder / name).st_mode)
+    fetch("-o", "/dev/null", "release=noble", code=2)
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    fetch("-o", folder / "missing" / "b.tar.zst", "release=noble", code=1)
+    fetch("-o", folder / "mirror", "release=noble", code=2)
+    fetch("-o", folder / "mirror" / "uvmirror" / "serial", "release=noble", code=2)
+    nothing_written()
+
+
+def test_a_terminal_is_no_place_for_a_bundle(published, fetch, nothing_written):
+    """`script` runs the program on a terminal of its own."""
+    result = fetch("-o", "-", "release=noble", code=2, env={"NO_COLOR": "1"},
+                   wrap=("sh", "-c", 'exec script -qec "$*" /dev/null >&2', "sh"))
+    assert b"is a terminal" in result.err
+    nothing_written()
+
+
+def test_what_a_killed_run_left_goes(published, fetch, folder):
+    """Half a bundle of gigabytes on a stick; but not one that somebody still writes."""
+    stick = folder / "stick"
+    stick.mkdir()
+    names = {"dead": ".uvmirror-20241004T093000Z.tar.zst.aB3dE6", "busy": ".b.tar.zst.aB3dE6",
+             "own": ".b.tar.zst.fG7hI8", "fresh": ".b.tar.zst.fresh1", "foreign": ".notes.aB3dE6"}
+    for kind, name in names.items():
+        (stick / name).write_bytes(b"half")
+        if kind != "fresh":
+            os.utime(stick / name, (1e9, 1e9))
+    with open(stick / names["busy"], "rb") as busy:
+        fcntl.flock(busy, fcntl.LOCK_EX)
+        fetch("-o", stick / "b.tar.zst", "release=noble")
+    assert sorted(os.listdir(stick)) == sorted(
+        ["b.tar.zst", names["busy"], names["fresh"], names["foreign"]])
+
+
+def test_standard_output_is_closed(published, fetch, folder):
+    """No file of the mirror takes its place."""
+    fetch("-o", "-", "release=noble", code=1, wrap=("sh", "-c", 'exec "$@" >&-', "sh"))
+
+
 # ---- refused ------------------------------------------------------------------------------------
+
+
+def test_image_of_the_mirror_was_changed(published, fetch, folder):
+    """Same size, same times: only the look at its bytes tells, when the bundle is written."""
+    fetch("--no-bundle", "release=noble")
+    path = folder / "mirror" / published.products[PRODUCT]["versions"][NEW]["items"]["disk1.img"]["path"]
+    before, data = path.stat(), bytearray(path.read_bytes())
+    data[5000] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    result = fetch("-o", folder / "b.tar.zst", "release=noble", code=5)
+    assert b"fetch it again" in result.err
+    assert not [name for name in os.listdir(folder) if ".tar.zst" in name]
+    path.unlink()
+    fetch("-o", folder / "b.tar.zst", "release=noble")
 
 
 def test_tampered_image(published, fetch, web, nothing_written):
@@ -375,6 +447,41 @@ def test_no_agent_is_left(published, uvmirror, vendor, folder):
     while agents() != before and time.monotonic() < end:
         time.sleep(0.05)
     assert agents() == before
+
+
+def test_a_users_agent_stays(published, fetch, site, folder):
+    """One that ran before us may hold passphrases, and is none of ours to end."""
+    site.key.detach_sign(b"")
+    before = agents()
+    assert any(str(site.key.homedir) in command for command in before)
+    fetch("-o", folder / "b.tar.zst", "release=noble")
+    assert agents() == before
+
+
+def test_ctrl_c_while_gnupg_runs(published, fetch, uvmirror, vendor, site, folder):
+    """Ctrl-C ends GnuPG as well, which must not look like a signature that is no good."""
+    fetch("-o", folder / "b.tar.zst", "release=noble")
+    (folder / "tmp").mkdir()
+    codes = set()
+    for step in range(12):
+        process = uvmirror.start("verify", "--keyring", site.keyring, folder / "b.tar.zst",
+                                 env={"TMPDIR": folder / "tmp"}, start_new_session=True)
+        wait_for_gnupg(process, folder / "tmp")
+        time.sleep(step * 0.003)
+        try:
+            os.killpg(process.pid, signal.SIGINT)
+        except ProcessLookupError:
+            pass
+        process.communicate(timeout=30)
+        codes.add(process.returncode)
+        assert os.listdir(folder / "tmp") == []
+    assert codes <= {0, 130} and 130 in codes
+
+
+def wait_for_gnupg(process, folder):
+    """Until it has a home folder, or the process has ended."""
+    while not os.listdir(folder) and process.poll() is None:
+        time.sleep(0.001)
 
 
 def agents():

@@ -1,16 +1,20 @@
 """An image stays as long as any guest needs it, however it does; and goes when none does."""
 
+import contextlib
 import os
 import shutil
 import subprocess
+import threading
 
+import libvirt
 import pytest
 
 import hypervisor
 import uvtool_view
+from program import Program
 from sample_mirror import PRODUCT
 
-OLD = "20241004"
+OLD, NEW = "20241004", "20241018"
 NAME = uvtool_view.encode(PRODUCT, OLD)
 
 
@@ -146,6 +150,21 @@ def test_a_guest_on_the_image_itself(base, host, kept, gone):
     gone()
 
 
+def test_one_file_met_on_two_ways(base, host, kept):
+    """top's relative name means another file from the folder of each of the guest's two disks."""
+    one, two = (os.path.join(host.work, name) for name in ("one", "two"))
+    os.mkdir(one)
+    os.mkdir(two)
+    shutil.copyfile(base, os.path.join(one, "base"))
+    os.symlink(base, os.path.join(two, "base"))
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "top"],
+                   cwd=one, check=True)
+    os.symlink("../one/top", os.path.join(two, "top"))
+    second = hypervisor.FILE_DISK.format(format="qcow2", path=os.path.join(two, "top"), dev="vdb")
+    host.guest("web1", os.path.join(one, "top"), devices=second)
+    kept(by="web1")
+
+
 def test_volume_disk(base, host, kept, gone):
     guest = host.guest_on_volume("web1", hypervisor.POOL, NAME)
     kept(by="web1")
@@ -260,3 +279,127 @@ def test_a_loop_of_backing_files_ends(base, uvmirror, host):
     host.guest("web2", host.overlay(base, "web2.qcow"))
     uvmirror("clean", code=None, timeout=30)
     assert NAME in host.volumes()
+
+
+# ---- other programs at work -----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def foreign_upload(host, size=1 << 20):
+    """What uvtool does for minutes: its volume has our name, is being filled, and has no metadata."""
+    volume = host.pool().createXML(
+        f"<volume><name>{NAME}</name><capacity>{size}</capacity></volume>", 0)
+    stream = host.libvirt.newStream(0)
+    volume.upload(stream, 0, size, 0)
+    stream.send(bytes(size // 2))
+    yield
+    stream.send(bytes(size // 2))
+    stream.finish()
+
+
+def test_what_another_tool_is_uploading_stays(uvmirror, host):
+    with foreign_upload(host):
+        dry = uvmirror("clean", "--dry-run", "--json").lines[-1]
+        result = uvmirror("clean")
+        assert NAME in host.volumes(), str(result)
+        assert OLD in result.err.decode() and "open in another program" in result.err.decode()
+        assert dry["deleted"] == [] and len(dry["kept"]) == 1
+    uvmirror("clean")
+    assert host.volumes() == []
+
+
+def test_import_does_not_replace_what_another_tool_is_uploading(uvmirror, make_bundle, make_image,
+                                                                host):
+    bundle = make_bundle("one", {OLD: make_image("a")})
+    with foreign_upload(host):
+        result = uvmirror("import", bundle, code=7)
+        assert "open in another program" in result.err.decode()
+        assert host.volumes() == [NAME]
+    uvmirror("import", bundle)
+    assert uvtool_view.versions(host) == [OLD]
+
+
+def test_pools_and_guests_come_and_go(uvmirror, base, host, gone):
+    """What vanishes while it is listed is no error, and no reason to keep anything."""
+    stop = threading.Event()
+    other = libvirt.open("qemu:///system")
+    path = os.path.join(host.work, "transient")
+    os.mkdir(path)
+    pool_xml = hypervisor.POOL_XML.format(name="transient", path=path)
+    domain_xml = hypervisor.DOMAIN_XML.format(
+        name="transient", uuid="7d7b6c3e-0000-4000-8000-000000000001", devices="", os="",
+        console=os.path.join(host.work, "transient.console"))
+
+    def churn():
+        while not stop.is_set():
+            other.storagePoolCreateXML(pool_xml, 0).destroy()
+            other.defineXML(domain_xml).undefine()
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(20):
+            result = uvmirror("clean", "--dry-run", "--json")
+            assert result.lines[-1]["doubts"] == [], str(result)
+    finally:
+        stop.set()
+        thread.join()
+    gone()
+
+
+def test_who_may_not_read_volumes_is_told_so_once(uvmirror, base, host, work):
+    os.chmod(base, 0o600)
+    for name in ("one.img", "two.img"):
+        path = os.path.join(hypervisor.IMAGES, name)
+        with open(path, "wb") as out:
+            out.truncate(4096)
+        os.chmod(path, 0o600)
+    state = os.path.join(work, "nobodys-state")
+    os.makedirs(state, exist_ok=True)
+    shutil.chown(state, "nobody")
+    nobody = ("setpriv", "--reuid=nobody", "--regid=libvirt", "--clear-groups")
+    program = Program(shutil.copy(uvmirror.path, work))  # where everybody may come
+    result = program("clean", "--json", "--state-dir", state, wrap=nobody)
+    assert len(result.lines[-1]["doubts"]) == 1, str(result)
+    assert "may not be read" in result.lines[-1]["doubts"][0]
+    assert NAME in host.volumes()
+
+
+# ---- what is told ---------------------------------------------------------------------------------
+
+
+def test_result_tells_what_made_room(uvmirror, base, make_bundle, make_image, host):
+    """It went before the import, not after it, and is told all the same."""
+    result = uvmirror("import", "--json", make_bundle("two", {NEW: make_image("b")}))
+    assert [title.split()[-1] for title in result.lines[-1]["deleted"]] == [OLD], str(result)
+
+
+def test_dry_run_tells_what_retirement_would_delete(uvmirror, make_bundle, make_image, host):
+    uvmirror("import", make_bundle("one", {OLD: make_image("a")}))
+    two = make_bundle("two", {NEW: make_image("b")})
+    result = uvmirror("import", "--dry-run", "--json", two)
+    assert [title.split()[-1] for title in result.lines[-1]["deleted"]] == [OLD], str(result)
+    uvmirror("import", "--dry-run", "--no-clean", two)
+    host.guest("web1", host.overlay(host.volume_path(NAME), "web1.qcow"))
+    last = uvmirror("import", "--dry-run", "--json", two).lines[-1]
+    assert last["deleted"] == [] and "web1" in last["kept_for_guests"][0]
+    assert uvtool_view.versions(host) == [OLD]
+
+
+def test_no_clean_deletes_no_volume_but_erases_broken_metadata(uvmirror, make_bundle, make_image,
+                                                               base, host):
+    host.write_metadata(uvtool_view.encode(PRODUCT, "20230101"), {})
+    uvmirror("import", "--no-clean", make_bundle("two", {NEW: make_image("b")}))
+    assert uvtool_view.versions(host) == [NEW]
+    assert uvtool_view.problems(host) == []
+    assert len(host.volumes()) == 2
+
+
+def test_clean_in_part_tells_its_result(uvmirror, base, host):
+    subprocess.run(["mount", "--bind", base, base], check=True)  # a mount point cannot be deleted
+    try:
+        result = uvmirror("clean", "--json", code=9)
+    finally:
+        subprocess.run(["umount", base], check=True)
+    results = [line for line in result.lines if line.get("event") == "result"]
+    assert len(results) == 1 and results[0]["deleted"] == [], str(result)

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import subprocess
 
 import pytest
 
@@ -203,6 +204,49 @@ def test_init_on_a_bare_host(uvmirror, make_bundle, make_image, bare_host, site)
     assert stat.S_IMODE(os.stat(hypervisor.METADATA).st_mode) & 0o775 == 0o775
     uvmirror("import", "--keyring", site.keyring, bundle)
     assert bare_host.volumes() == [NAME]
+
+
+def test_init_of_another_pool(uvmirror, bare_host):
+    """It does not share uvtool's folder, and building it anew would not lock QEMU out."""
+    metadata = os.path.join(bare_host.work, "other", "metadata")
+    uvmirror("init")
+    uvmirror("init", "--pool", "other", "--metadata-dir", metadata)
+    for name, path in ((hypervisor.POOL, hypervisor.IMAGES),
+                       ("other", os.path.join(bare_host.work, "other", "images"))):
+        xml = bare_host.libvirt.storagePoolLookupByName(name).XMLDesc(1)  # INACTIVE
+        assert f"<path>{path}</path>" in xml and "<mode>0755</mode>" in xml
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o755
+
+
+def test_space_is_checked_where_it_is_used(uvmirror, make_bundle, make_image, bare_host, site):
+    """The pool's folder is a mount point: the staging folder beside it is on another disk."""
+    bundle = make_bundle("big", {OLD: make_image("big", 16 << 20)})
+    disk = os.path.join(bare_host.work, "disk")
+    os.makedirs(hypervisor.METADATA)
+    os.mkdir(disk)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk], check=True)
+    try:
+        os.mkdir(os.path.join(disk, "images"))
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=99m", "none", f"{disk}/images"], check=True)
+        bare_host.make_pool(hypervisor.POOL, f"{disk}/images")
+        result = uvmirror("import", "--keyring", site.keyring, bundle, code=6)
+        assert f"folder {disk}: at least" in result.err.decode(), str(result)
+        uvmirror("import", "--keep-compressed", "--keyring", site.keyring, bundle)
+        bare_host.pool().destroy()
+    finally:
+        subprocess.run(["umount", "-R", disk], check=True)
+
+
+def test_a_folder_with_the_name_of_metadata(uvmirror, make_bundle, make_image, host):
+    """Nobody's, and left alone: a cleanup passes over it, an import of that name is refused in time."""
+    folder = os.path.join(hypervisor.METADATA, NAME)
+    os.mkdir(folder)
+    result = uvmirror("clean")
+    assert result.err.decode().count("is a folder") == 1
+    bundle = make_bundle("one", {OLD: make_image("a")})
+    result = uvmirror("import", bundle, code=1)
+    assert folder in result.err.decode()
+    assert host.volumes() == [] and os.path.isdir(folder)
 
 
 def test_without_metadata_folder(uvmirror, make_bundle, make_image, host):

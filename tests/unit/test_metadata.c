@@ -171,6 +171,41 @@ static void tells_a_missing_folder_from_an_empty_one(void **state)
     free(gone.metadata_dir);
 }
 
+static void leads_nowhere_else(void **state)
+{
+    const struct pool *p = *state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_free char *path = pool_metadata_path(p, NAME);
+    struct stat st;
+
+    put(p, "other", TEXT);
+    assert_int_equal(symlink("other", path), 0);
+    assert_null(pool_metadata_read(p, NAME, "p", "v"));
+    assert_true(pool_metadata_link(p, NAME, TEXT, &err)); /* equal content is not enough */
+    assert_int_equal(lstat(path, &st), 0);
+    assert_true(S_ISREG(st.st_mode));
+
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_null(pool_metadata_read(p, NAME, "p", "v")); /* and it does not wait for a writer */
+    assert_true(pool_metadata_link(p, NAME, TEXT, &err));
+    mirror_auto_json *metadata = pool_metadata_read(p, NAME, "p", "v");
+    assert_non_null(metadata);
+}
+
+static void a_folder_is_no_metadata(void **state)
+{
+    const struct pool *p = *state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_free char *path = pool_metadata_path(p, NAME);
+    bool exists = true;
+    assert_false(pool_metadata_is_folder(p, NAME));
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_true(pool_metadata_is_folder(p, NAME));
+    assert_true(pool_metadata_exists(p, NAME, &exists, &err));
+    assert_false(exists);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +215,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(leaves_an_equal_file_and_replaces_another, make_folder,
                                         remove_folder),
         cmocka_unit_test_setup_teardown(does_not_believe_unsound_files, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(leads_nowhere_else, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(a_folder_is_no_metadata, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(tells_a_missing_folder_from_an_empty_one, make_folder,
                                         remove_folder),
     };

@@ -101,7 +101,8 @@ static void comes_back_from_disk(void **state)
 
 static void a_damaged_record_is_empty_with_a_warning(void **state)
 {
-    static const char *const texts[] = {"", "{", "[]", "{}", "{\"version\": 1, \"streams\": 3}"};
+    static const char *const texts[] = {
+        "", "{", "[]", "{}", "{\"version\": 1, \"streams\": 3}", "{\"streams\": {}}"};
     uvm_auto_free char *path = uvm_format("%s/seen.json", (char *)*state);
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         pool_auto_seen seen = {0};
@@ -113,6 +114,18 @@ static void a_damaged_record_is_empty_with_a_warning(void **state)
         note(&seen, 100, 50, POOL_SEEN_RAISE);
         assert_true(older(&seen, 1, 1));
     }
+}
+
+static void refuses_a_record_of_another_version(void **state)
+{
+    static const char text[] = "{\"version\": 2, \"streams\": {}}";
+    uvm_auto_free char *path = uvm_format("%s/seen.json", (char *)*state);
+    pool_auto_seen seen = {0};
+    uvm_auto_error err = UVM_ERROR_INIT;
+    assert_true(uvm_file_replace(path, 0644, text, strlen(text), &err));
+    assert_false(pool_seen_read(*state, &observer, &seen, &err));
+    assert_int_equal(err.code, UVM_FAILED);
+    assert_non_null(strstr(err.message, "another version"));
 }
 
 static void odd_values_in_it_do_no_harm(void **state)
@@ -137,6 +150,8 @@ int main(void)
         cmocka_unit_test(raises_each_on_its_own_and_lowers_when_told),
         cmocka_unit_test_setup_teardown(comes_back_from_disk, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(a_damaged_record_is_empty_with_a_warning, make_folder,
+                                        remove_folder),
+        cmocka_unit_test_setup_teardown(refuses_a_record_of_another_version, make_folder,
                                         remove_folder),
         cmocka_unit_test(odd_values_in_it_do_no_harm),
     };

@@ -171,7 +171,7 @@ static void escapes_names_that_go_in(void **state)
     char *type = NULL;
     char *path = NULL;
     uvm_auto_error err = UVM_ERROR_INIT;
-    uvm_auto_free char *xml = pool_xml_folder_pool("a&b<c>", "/x/<&\">'");
+    uvm_auto_free char *xml = pool_xml_folder_pool("a&b<c>", "/x/<&\">'", "0755");
     assert_true(pool_xml_store(xml, &type, &path, &err));
     assert_string_equal(type, "dir");
     assert_string_equal(path, "/x/<&\">'");
@@ -389,6 +389,25 @@ static void a_volume_keeps_its_base_down_to_the_next_volume(void **state)
     assert_int_equal(doubts.count, 0);
 }
 
+/* Chains that were added from the bottom up are together longer than one may be. */
+static void marks_a_chain_of_any_length(void **state)
+{
+    enum { LENGTH = 200000 };
+    (void)state;
+    pool_auto_chains c = {0};
+    pool_chains_init(&c);
+    c.nodes = uvm_alloc(LENGTH * sizeof(*c.nodes));
+    for (c.count = 0; c.count < LENGTH; c.count++) {
+        struct pool_node *node = &c.nodes[c.count];
+        node->path = uvm_strdup("/x");
+        node->next_count = c.count + 1 < LENGTH;
+        node->next = uvm_alloc(sizeof(*node->next));
+        node->next[0] = c.count + 1;
+    }
+    pool_chains_mark_guest(&c, 0, "g", 1);
+    assert_int_equal(c.nodes[LENGTH - 1].users.count, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -408,6 +427,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(takes_relative_names_from_where_it_came, enter_folder,
                                         leave_folder),
         cmocka_unit_test_setup_teardown(ends_in_loops_and_deep_chains, enter_folder, leave_folder),
+        cmocka_unit_test(marks_a_chain_of_any_length),
         cmocka_unit_test_setup_teardown(a_volume_keeps_its_base_down_to_the_next_volume,
                                         enter_folder, leave_folder),
     };
