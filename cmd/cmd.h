@@ -196,6 +196,10 @@ bool cmd_trusted_keyrings(const struct cmd_common *common, const struct uvm_stri
 /* The vendor keyring that fetch uses by default, and --require-origin without --origin-keyring. */
 #define CMD_VENDOR_KEYRING "/usr/share/keyrings/ubuntu-cloudimage-keyring.gpg"
 
+/* A verifier of the vendor's signatures, with the keyrings given by `option`, else the default one. */
+bool cmd_vendor_verifier(const struct uvm_strings *given, const char *option,
+                         struct uvm_verifier **ret_verifier, struct uvm_error *err);
+
 /* A stream whose images the vendor's own signature vouches for, as was seen here. */
 struct cmd_origin {
     const struct bundle_stream *stream; /* of the manifest */

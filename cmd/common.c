@@ -69,6 +69,22 @@ bool cmd_trusted_keyrings(const struct cmd_common *common, const struct uvm_stri
     return true;
 }
 
+bool cmd_vendor_verifier(const struct uvm_strings *given, const char *option,
+                         struct uvm_verifier **ret_verifier, struct uvm_error *err)
+{
+    uvm_auto_strings usual = {0};
+    uvm_strings_add(&usual, CMD_VENDOR_KEYRING);
+    if (!uvm_verifier_new(given->count ? given : &usual, ret_verifier, err))
+        return given->count ? uvm_prefix(err, "the vendor's keys")
+                            : uvm_prefix(err,
+                                         "the vendor's keys (name them with %s, or install "
+                                         "ubuntu-cloudimage-keyring, on Debian ubuntu-keyring)",
+                                         option);
+    uvm_auto_free char *advice = uvm_format("the vendor's keys are given by %s", option);
+    uvm_verifier_advise(*ret_verifier, advice);
+    return true;
+}
+
 /* ---- the destination ---- */
 
 bool cmd_pool_options(const struct cmd_host *host, const char *state_dir,

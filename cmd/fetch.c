@@ -87,13 +87,8 @@ static bool open_source(struct fetch *f, struct uvm_error *err)
         uvm_warning(cmd_observer(),
                     "--no-authentication: the vendor's signature is not checked; whoever "
                     "controls the way to the source controls the images");
-    } else {
-        uvm_auto_strings keyrings = {0};
-        if (!o->keyrings.count)
-            uvm_strings_add(&keyrings, CMD_VENDOR_KEYRING);
-        if (!uvm_verifier_new(o->keyrings.count ? &o->keyrings : &keyrings, &f->vendor, err))
-            return uvm_prefix(err, "the vendor's keys (--keyring)");
-        uvm_verifier_advise(f->vendor, "the vendor's keys are given by --keyring");
+    } else if (!cmd_vendor_verifier(&o->keyrings, "--keyring", &f->vendor, err)) {
+        return false;
     }
     struct mirror_source_options options = {
         .url = o->source ? o->source : DEFAULT_SOURCE,

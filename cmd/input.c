@@ -7,19 +7,13 @@
 static bool open_verifiers(const struct cmd_common *common, const struct cmd_trust *trust,
                            struct cmd_bundle_input *input, struct uvm_error *err)
 {
-    uvm_auto_strings keyrings = {0}, origins = {0};
+    uvm_auto_strings keyrings = {0};
     if (!cmd_trusted_keyrings(common, &trust->keyrings, &keyrings, err) ||
         !uvm_verifier_new(&keyrings, &input->site, err))
         return false;
     uvm_verifier_advise(input->site, "see 'uvmirror key trust'");
-    if (trust->origin_keyrings.count)
-        return uvm_verifier_new(&trust->origin_keyrings, &input->vendor, err);
-    if (!trust->require_origin)
-        return true;
-    uvm_strings_add(&origins, CMD_VENDOR_KEYRING);
-    if (!uvm_verifier_new(&origins, &input->vendor, err))
-        return uvm_prefix(err, "--require-origin without --origin-keyring");
-    return true;
+    return (!trust->origin_keyrings.count && !trust->require_origin) ||
+           cmd_vendor_verifier(&trust->origin_keyrings, "--origin-keyring", &input->vendor, err);
 }
 
 static bool check_age(const struct cmd_bundle_input *input, struct uvm_error *err)

@@ -269,8 +269,7 @@ bool uvm_verifier_new(const struct uvm_strings *keyrings, struct uvm_verifier **
 void uvm_verifier_free(struct uvm_verifier *v);
 UVM_DEFINE_AUTO(struct uvm_verifier *, uvm_verifier_free)
 
-/* What to tell somebody whose key is not among them ("see 'uvmirror key trust'"). A static
- * string. */
+/* What to tell somebody whose key is not among them ("see 'uvmirror key trust'"). Copied. */
 void uvm_verifier_advise(struct uvm_verifier *v, const char *advice);
 
 /* Verifies an OpenPGP clear-signed text (RFC 4880, section 7). `text` is not trusted. What GnuPG

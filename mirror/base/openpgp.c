@@ -160,9 +160,10 @@ static bool can_sign(gpgme_key_t key)
 
 /* The one key that `name` means (NULL: the only one there is). */
 static bool find_signing_key(gpgme_ctx_t ctx, const char *name, gpgme_key_t *ret_key,
-                             struct uvm_error *err)
+                             char ret_fingerprint[UVM_FINGERPRINT_MAX], struct uvm_error *err)
 {
     uvm_auto_gpg_key found = NULL;
+    char fingerprint[UVM_FINGERPRINT_MAX] = "";
     size_t count = 0;
     gpgme_error_t e = gpgme_op_keylist_start(ctx, name, 1);
     while (!e) {
@@ -171,19 +172,21 @@ static bool find_signing_key(gpgme_ctx_t ctx, const char *name, gpgme_key_t *ret
         if (e || !can_sign(key))
             continue;
         count++;
+        uvm_gpg_copy_fingerprint(fingerprint, key->subkeys->fpr);
         uvm_gpg_release_key_(&found);
         found = UVM_STEAL(key);
     }
     if (gpgme_err_code(e) != GPG_ERR_EOF)
         return uvm_gpg_fail(err, e, "cannot list keys");
-    if (count == 0 && name)
+    if (!found && name)
         return uvm_fail(err, UVM_TRUST, "no key '%s' that can sign", name);
-    if (count == 0)
+    if (!found)
         return uvm_fail(err, UVM_TRUST,
                         "no signing key here yet (make one: 'uvmirror key generate')");
     if (count > 1)
         return uvm_fail(err, UVM_TRUST, "%zu keys could sign: choose one with --sign-key", count);
     *ret_key = UVM_STEAL(found);
+    memcpy(ret_fingerprint, fingerprint, sizeof fingerprint);
     return true;
 }
 
@@ -198,12 +201,11 @@ bool uvm_signer_new(const char *homedir, const char *key_name, struct uvm_signer
         return false;
     s->agent_home = uvm_strdup(uvm_gpg_without_agent(homedir));
     uvm_auto_gpg_key key = NULL;
-    if (!find_signing_key(s->ctx, key_name, &key, err))
+    if (!find_signing_key(s->ctx, key_name, &key, s->fingerprint, err))
         return false;
     gpgme_error_t e = gpgme_signers_add(s->ctx, key);
     if (e)
         return uvm_gpg_fail(err, e, "cannot use the key");
-    uvm_gpg_copy_fingerprint(s->fingerprint, key->subkeys->fpr);
     *ret_signer = UVM_STEAL(s);
     return true;
 }

@@ -7,7 +7,7 @@
 struct uvm_verifier {
     char *home;
     gpgme_ctx_t ctx;
-    const char *advice; /* may be NULL */
+    char *advice; /* may be NULL */
 };
 
 void uvm_verifier_free(struct uvm_verifier *v)
@@ -16,6 +16,7 @@ void uvm_verifier_free(struct uvm_verifier *v)
         return;
     uvm_gpg_release_ctx_(&v->ctx);
     uvm_gpg_remove_home(&v->home);
+    free(v->advice);
     free(v);
 }
 
@@ -48,7 +49,8 @@ void uvm_signature_clear(struct uvm_signature *sig)
 
 void uvm_verifier_advise(struct uvm_verifier *v, const char *advice)
 {
-    v->advice = advice;
+    free(v->advice);
+    v->advice = uvm_strdup(advice);
 }
 
 static bool refuse_unknown(const struct uvm_verifier *v, struct uvm_error *err, const char *who)
