@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Runs the tests, and installs what they need before.
 #
-#     sudo tests/run.sh                        everything but `bench` and `long`
-#     sudo tests/run.sh PART...                unit, style, integration, long, bench
+#     sudo tests/run.sh                        everything but `bench`, `fuzz` and `long`
+#     sudo tests/run.sh PART...                unit, style, integration, long, fuzz, bench
 #     sudo tests/run.sh integration -k NAME    arguments behind the parts go to pytest
+#     sudo tests/run.sh fuzz [SECONDS]         each target, with clang and libFuzzer; 60 unless told
 #
 # The last line is "N passed, N failed, N skipped". The exit status is not 0 when anything failed, or
 # (with CI=true) when anything was skipped. The tests touch nothing of the machine's own libvirt: see
@@ -51,6 +52,14 @@ build_tests() {
     headline "build with sanitizers"
     give_build_back
     check "build" build_in "$build" -Db_sanitize=address,undefined -Db_lundef=false -Dwerror=true
+}
+
+# tests/fuzz/meson.build makes fuzzers where the compiler prepares for them.
+build_fuzzers() {
+    [ -e "$1/build.ninja" ] ||
+        CC=clang meson setup "$1" -Db_sanitize=address,undefined -Db_lundef=false \
+            -Dc_args="-fsanitize=fuzzer-no-link -fno-sanitize-recover=undefined"
+    ninja -C "$1" fuzzers
 }
 
 # ---- the parts ----------------------------------------------------------------------------------
@@ -126,6 +135,27 @@ run_integration() {
 run_long() {
     headline "long integration tests"
     run_pytest "long" "$@"
+    # Who chose tests by name wants no others.
+    [ $# -gt 0 ] || run_fuzz 60
+}
+
+# Every target looks for inputs that break it. What it finds on the way is kept in build/fuzz/found, where
+# the next run goes on; what broke something, in build/fuzz/broken.
+run_fuzz() {
+    headline "fuzzing with libFuzzer"
+    local seconds=${1:-60} folder=build/fuzz targets target TMPDIR
+    install_libfuzzer
+    give_build_back
+    check "build for libFuzzer" build_fuzzers "$folder" || return 0
+    make_temp TMPDIR
+    export TMPDIR
+    mapfile -t targets < <(ls tests/fuzz/corpus)
+    for target in "${targets[@]}"; do
+        mkdir -p "$folder/found/$target" "$folder/broken"
+        check "fuzz $target" "$folder/tests/fuzz/fuzz_$target" -max_total_time="$seconds" \
+            -max_len=4096 -verbosity=0 -artifact_prefix="$folder/broken/$target-" \
+            "$folder/found/$target" "tests/fuzz/corpus/$target" || true
+    done
 }
 
 run_bench() {
@@ -139,9 +169,11 @@ packages_of() {
     case $1 in
         unit) printf '%s\n' "${packages_unit[@]}" ;;
         style) printf '%s\n' "${packages_style[@]}" "${packages_unit[@]}" ;;
+        fuzz) printf '%s\n' "${packages_fuzz[@]}" ;;
         bench) printf '%s\n' "${packages_host[@]}" "${packages_bench[@]}" ;;
         integration | long)
             printf '%s\n' "${packages_host[@]}" "${packages_sample[@]}" "${packages_integration[@]}"
+            [ "$1" != long ] || packages_of fuzz
             ;;
     esac
 }
@@ -149,13 +181,13 @@ packages_of() {
 parts=()
 while [ $# -gt 0 ]; do
     case $1 in
-        unit | style | integration | long | bench) parts+=("$1") ;;
+        unit | style | integration | long | fuzz | bench) parts+=("$1") ;;
         -h | --help)
             sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' tests/run.sh
             exit 0
             ;;
         -* | [0-9]*) break ;;
-        *) die "no such part: $1 (unit, style, integration, long, bench)" ;;
+        *) die "no such part: $1 (unit, style, integration, long, fuzz, bench)" ;;
     esac
     shift
 done
@@ -167,7 +199,12 @@ for part in "${parts[@]}"; do
 done
 install_packages "${packages[@]}"
 
-if [ "${parts[*]}" = bench ] || build_tests; then
+# Some build for themselves.
+case ${parts[*]} in
+    bench | fuzz) built=true ;;
+    *) build_tests && built=true || built=false ;;
+esac
+if "$built"; then
     for part in "${parts[@]}"; do
         "run_$part" "$@"
     done

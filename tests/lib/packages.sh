@@ -24,6 +24,8 @@ packages_unit=(libcmocka-dev)
 
 packages_style=(clang clang-format codespell mandoc shellcheck)
 
+packages_fuzz=(clang)
+
 packages_integration=(
     curl dbus e2fsprogs nginx-light openssl procps python3-libvirt python3-pytest strace tar
 )
@@ -81,6 +83,17 @@ install_packages() {
     apt_quietly update
     mapfile -t wanted < <(packages_available "${missing[@]}")
     apt_quietly install -y --no-install-recommends "${wanted[@]}"
+}
+
+clang_has_libfuzzer() {
+    echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' |
+        clang -fsanitize=fuzzer,address -x c -o /dev/null - 2>/dev/null
+}
+
+# libFuzzer stands in a package of its own, named after clang's version (libclang-rt-14-dev); older
+# distributions have it in clang's.
+install_libfuzzer() {
+    clang_has_libfuzzer || install_packages "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
 }
 
 # Says nothing unless it fails.

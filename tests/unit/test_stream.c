@@ -261,6 +261,17 @@ static void test_aliases_expand(void **state)
                "{\"a\":\"x\",\"b\":\"y\"}");
 }
 
+/* An entry that replaces the table which it stands in is still read to its end. */
+static void test_an_alias_replaces_its_table(void **state)
+{
+    (void)state;
+    UVM_AUTO(mirror_stream_free)
+    struct mirror_stream *s =
+        parse("{\"_aliases\":{\"crsn\":{\"u\":{\"region\":\"1\",\"_aliases\":\"gone\",\"zone\":"
+              "\"x\"}}}," HEAD "\"products\":{},\"crsn\":\"u\"}");
+    assert_string_equal(json_string_value(json_object_get(s->tree, "zone")), "x");
+}
+
 static void test_aliases_that_say_nothing(void **state)
 {
     (void)state;
@@ -468,6 +479,7 @@ int main(void)
         cmocka_unit_test(test_an_item_speaks_for_itself_only),
         cmocka_unit_test(test_a_missing_item_is_said),
         cmocka_unit_test(test_aliases_expand),
+        cmocka_unit_test(test_an_alias_replaces_its_table),
         cmocka_unit_test(test_aliases_that_say_nothing),
         cmocka_unit_test(test_aliases_that_are_refused),
         cmocka_unit_test(test_aliases_do_not_fill_the_memory),
