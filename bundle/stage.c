@@ -20,6 +20,7 @@
 #include "bundle/internal.h"
 
 #define LEVEL          3 /* zstd's own choice */
+#define WORKERS        1
 #define OUT_SIZE       ((size_t)1 << 20)
 #define WRITEBACK_STEP ((uint64_t)16 << 20)
 
@@ -48,6 +49,8 @@ struct bundle_stage *bundle_stage_new(int fd, const char *name)
         ZSTD_isError(ZSTD_CCtx_setParameter(stage->ctx, ZSTD_c_compressionLevel, LEVEL)) ||
         ZSTD_isError(ZSTD_CCtx_setParameter(stage->ctx, ZSTD_c_checksumFlag, 1)))
         abort();
+    ZSTD_CCtx_setParameter(stage->ctx, ZSTD_c_nbWorkers,
+                           WORKERS); /* a libzstd without threads refuses */
     return stage;
 }
 
