@@ -127,15 +127,24 @@ count_pytest() {
     count "$(number_of passed)" "$bad" "$(number_of skipped)"
 }
 
+# What the README promises first; its last list must show the image.
+quickstart() {
+    local log=$build/quickstart.log status=0
+    docs/quickstart.sh >"$log" 2>&1 || status=1
+    cat "$log"
+    [ "$status" -eq 0 ] && grep -q ' ready ' "$log"
+}
+
 run_integration() {
     headline "integration tests"
     run_pytest "not long" "$@"
+    # Who chose tests by name wants no others.
+    [ $# -gt 0 ] || check "the quickstart" quickstart || true
 }
 
 run_long() {
     headline "long integration tests"
     run_pytest "long" "$@"
-    # Who chose tests by name wants no others.
     [ $# -gt 0 ] || run_fuzz 60
 }
 

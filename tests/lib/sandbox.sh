@@ -117,7 +117,8 @@ inside() {
     configure_libvirt
     busybox ip link set lo up
     start_libvirt
-    mkdir -m 0700 "$work/home" "$work/tmp"
+    mkdir -m 0700 "$work/home"
+    mkdir -m 1777 "$work/tmp"
     # What a killed program leaves in its temporary folder goes with the sandbox.
     export UVMIRROR_SANDBOX=$work HOME=$work/home TMPDIR=$work/tmp
     unset XDG_RUNTIME_DIR XDG_DATA_HOME XDG_CONFIG_HOME XDG_CACHE_HOME GNUPGHOME LIBVIRT_DEFAULT_URI
