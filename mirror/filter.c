@@ -242,11 +242,6 @@ bool mirror_filters_match_implied(const struct mirror_filters *f, const json_t *
     return mirror_filters_match_values(f, MIRROR_FILTERS_IMPLIED, &values);
 }
 
-bool mirror_filters_name(const struct mirror_filters *f, const char *key)
-{
-    return any_names(f->items + f->implied, f->count - f->implied, key);
-}
-
 const struct uvm_strings *mirror_filters_text(const struct mirror_filters *f)
 {
     return &f->text;

@@ -119,9 +119,6 @@ bool mirror_filters_match(const struct mirror_filters *f, const json_t *metadata
 /* The same, looking only at the implied filters. */
 bool mirror_filters_match_implied(const struct mirror_filters *f, const json_t *metadata);
 
-/* True when a filter, given by the user, names this key. */
-bool mirror_filters_name(const struct mirror_filters *f, const char *key);
-
 /* All of them as text, implied ones first, for the manifest. Borrowed. */
 const struct uvm_strings *mirror_filters_text(const struct mirror_filters *f);
 

@@ -137,8 +137,6 @@ static void test_implied_filters(void **state)
     assert_string_equal(text->items[1], "ftype=disk1.img");
     assert_string_equal(text->items[2], "datatype=image-downloads");
     assert_string_equal(text->items[3], "release=noble");
-    assert_true(mirror_filters_name(f, "release"));
-    assert_false(mirror_filters_name(f, "arch"));
 
     mirror_auto_json *metadata =
         json_pack("{s:s, s:s, s:s, s:s}", "arch", "amd64", "ftype", "disk1.img", "datatype",
