@@ -24,7 +24,7 @@ static struct {
     uint64_t began_with;
 } ui;
 
-static volatile sig_atomic_t stop;
+static atomic_bool stop;
 
 static void on_signal(int signal_number)
 {
@@ -296,6 +296,8 @@ static void on_event(void *opaque, const struct uvm_event *event)
         break;
     case UVM_EVENT_DONE:
         on_done(event);
+        break;
+    case UVM_EVENT_FAILED:
         break;
     case UVM_EVENT_NOTICE:
     case UVM_EVENT_WARNING:

@@ -20,8 +20,8 @@
  */
 #pragma once
 
-#include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -126,8 +126,8 @@ void uvm_strings_clear(struct uvm_strings *list);
  * not. */
 bool uvm_utf8_valid(const char *s, size_t len);
 
-/* A copy of `s` in which control characters and invalid UTF-8 are replaced by '?': what comes from
- * outside goes through this before it reaches a terminal. */
+/* A copy of `s` in which control and invisible characters and invalid UTF-8 are replaced by '?':
+ * what comes from outside goes through this before it reaches a terminal. */
 char *uvm_printable(const char *s);
 
 /* Base64 with '+', '/' and padding, of a string of at most UVM_BASE64_MAX bytes; the caller frees
@@ -184,20 +184,31 @@ bool uvm_file_read(const char *path, size_t max, struct uvm_buf *ret_buf, struct
 bool uvm_read_some(int fd, void *data, size_t len, size_t *ret_len, struct uvm_error *err);
 
 bool uvm_write_all(int fd, const void *data, size_t len, struct uvm_error *err);
+/* The same into a pipe or a socket, whose reader may take his time. UVM_INTERRUPTED as soon as the
+ * observer says so, with some of it written. */
+struct uvm_observer;
+bool uvm_write_pipe(int fd, const void *data, size_t len, const struct uvm_observer *observer,
+                    struct uvm_error *err);
 
 /* mkdir -p; folders that are there keep their mode. */
 bool uvm_make_dirs(const char *path, mode_t mode, struct uvm_error *err);
 
 /* Removes a folder and what is below it, without following symbolic links. Absence is success. */
 bool uvm_remove_tree(const char *path, struct uvm_error *err);
+/* The same for what is below an open folder, which stays. */
+bool uvm_remove_below(int dir_fd, struct uvm_error *err);
 
 /* The folder part of a path: "a/b" -> "a", "b" -> ".", "/b" -> "/". */
 char *uvm_dirname(const char *path);
 
+/* $TMPDIR when that is an absolute path, else "/tmp". Borrowed. */
+const char *uvm_temporary_folder(void);
+
 /* fsync of the folder that holds `path`, so that a name in it survives a power cut. */
 bool uvm_sync_dir_of(const char *path, struct uvm_error *err);
 
-/* Bytes that an ordinary user may still write on the file system of `path`. */
+/* Bytes that an ordinary user may still write on the file system of `path`; UINT64_MAX when that does
+ * not tell (some in user space do not know their own size). */
 bool uvm_free_space(const char *path, uint64_t *ret_bytes, struct uvm_error *err);
 
 /* A file that stands under its name only when it is complete. It is written beside its place as
@@ -246,7 +257,8 @@ bool uvm_digest_valid(enum uvm_digest_type type, const char *hex);
 
 /* Every verification runs GnuPG in a private home folder that holds exactly the keys given, and
  * that is gone afterwards; the user's ~/.gnupg and GNUPGHOME play no part, and no agent is left
- * running but one that ran before. */
+ * running but one that ran before. What a killed process leaves of such a folder goes when another
+ * one is made, an hour later at the earliest. */
 
 #define UVM_FINGERPRINT_MAX 65 /* upper-case hex with the closing zero; 40 or 64 digits */
 #define UVM_KEYRING_MAX     ((size_t)4 << 20)
@@ -281,6 +293,11 @@ bool uvm_verifier_clearsigned(struct uvm_verifier *v, const void *text, size_t l
                               struct uvm_buf *ret_plain, struct uvm_signature *ret_sig,
                               struct uvm_error *err);
 
+/* The text within a clear-signed message, without a look at its signature; what has no armor is
+ * returned as it is. For what need not be trusted, or was verified before. */
+bool uvm_cleartext_body(const void *text, size_t len, struct uvm_buf *ret_plain,
+                        struct uvm_error *err);
+
 /* Verifies a detached signature, armored or binary, with nothing around it. Accepted only if at
  * least one signature is there, *every* signature has exactly the status "good", its key's primary
  * fingerprint is one of the verifier's keys, and its hash is neither MD5, RIPEMD-160 nor SHA-1.
@@ -305,9 +322,24 @@ struct uvm_keys {
 void uvm_keys_clear(struct uvm_keys *keys);
 #define uvm_auto_keys __attribute__((cleanup(uvm_keys_clear))) struct uvm_keys
 
+bool uvm_keys_has(const struct uvm_keys *keys, const char *fingerprint);
+
 /* The public keys in the bytes of a keyring file. UVM_TRUST when there is none. */
 bool uvm_keys_read(const void *keyring, size_t len, struct uvm_keys *ret_keys,
                    struct uvm_error *err);
+
+/* The same keyring without one of its keys, ASCII-armored; *ret_armored stays empty when it holds no
+ * other. UVM_TRUST when the key is not in it. */
+bool uvm_keyring_without(const void *keyring, size_t len, const char *fingerprint,
+                         struct uvm_buf *ret_armored, struct uvm_error *err);
+
+/* Which key of the files `trusted` vouches for the key `fingerprint` in `keyring`, which is not
+ * trusted yet: its fingerprint; the key's own when it is trusted already; "" when none does. To vouch
+ * is an OpenPGP certification (RFC 4880, 5.2.1: 0x10 to 0x13) of one of the key's user IDs that
+ * verifies, has not expired and was not taken back, by a key that has not expired and is not revoked. */
+bool uvm_key_voucher(const struct uvm_strings *trusted, const void *keyring, size_t len,
+                     const char *fingerprint, char ret_voucher[UVM_FINGERPRINT_MAX],
+                     struct uvm_error *err);
 
 /* The keys with a secret part in a GnuPG home folder. A folder that is missing holds none. */
 bool uvm_keys_secret(const char *homedir, struct uvm_keys *ret_keys, struct uvm_error *err);
@@ -321,9 +353,14 @@ bool uvm_key_generate(const char *homedir, const char *user_id, unsigned long va
 bool uvm_key_export(const char *homedir, const char *fingerprint, struct uvm_buf *ret_armored,
                     struct uvm_error *err);
 
+/* Adds public keys to a GnuPG home folder, or what they have gained to those that are there. */
+bool uvm_key_import(const char *homedir, const void *keyring, size_t len, struct uvm_error *err);
+
 /* Something that signs with one secret key of a GnuPG home folder; `homedir` NULL is the user's
  * own. `key` names it as GnuPG understands it (fingerprint, mail address); NULL takes the only one
- * there. UVM_TRUST when there is none or more than one. */
+ * there. UVM_TRUST when there is none or more than one. While it lives it holds a shared lock
+ * (flock) on the folder: UVM_BUSY when somebody has locked the folder for himself, to exchange it.
+ * A passphrase is asked for by GnuPG's pinentry: UVM_INTERRUPTED when that was cancelled. */
 struct uvm_signer;
 bool uvm_signer_new(const char *homedir, const char *key, struct uvm_signer **ret_signer,
                     struct uvm_error *err);
@@ -334,8 +371,38 @@ bool uvm_signer_detached(struct uvm_signer *s, const void *data, size_t len,
  * 19,000 bytes: GnuPG would cut it. */
 bool uvm_signer_clearsigned(struct uvm_signer *s, const void *text, size_t len,
                             struct uvm_buf *ret_signed, struct uvm_error *err);
+/* Lets the signer vouch for another key, of which `keyring` holds the public part: a certification
+ * of all its user IDs, exportable and without end. That key is returned with it, ASCII-armored; it
+ * does not stay in the signer's home folder. */
+bool uvm_signer_certify(struct uvm_signer *s, const void *keyring, size_t len,
+                        const char *fingerprint, struct uvm_buf *ret_armored,
+                        struct uvm_error *err);
 void uvm_signer_free(struct uvm_signer *s);
 UVM_DEFINE_AUTO(struct uvm_signer *, uvm_signer_free)
+
+/* ---- confinement ----------------------------------------------------------------------------- */
+
+/* Before a process reads what strangers may have written it gives up what it does not need. To be
+ * called while it has one thread, and what it needs from elsewhere (a connection that a program of the
+ * user's makes) is there: neither it nor anything that it starts (GnuPG) gets it back. */
+
+/* Which sockets may still be made. What is connected stays so. */
+enum uvm_sockets {
+    UVM_SOCKETS_NONE,
+    UVM_SOCKETS_LOCAL, /* to daemons of this host */
+};
+
+/* What is in force; it depends on the kernel. */
+enum uvm_confined {
+    UVM_CONFINED_FILES = 1, /* files change below the given folders alone (Landlock) */
+    UVM_CONFINED_CALLS = 2, /* the sockets (seccomp) */
+};
+
+/* From now on files and names are made, changed and removed only below the `writable` folders (those
+ * of them that are there) and uvm_temporary_folder(). A file's mode, owner and times are not governed.
+ * Reading is as before; so is what is open. Of root's capabilities those are left that have to do with
+ * files. Returns a set of uvm_confined: it never fails, it may do less. */
+unsigned uvm_confine(const struct uvm_strings *writable, enum uvm_sockets sockets);
 
 /* ---- events and interruption ----------------------------------------------------------------- */
 
@@ -344,29 +411,35 @@ UVM_DEFINE_AUTO(struct uvm_signer *, uvm_signer_free)
 enum uvm_event_kind {
     UVM_EVENT_PROGRESS, /* `done` of `total` bytes of a step; total 0 = not known */
     UVM_EVENT_DONE,     /* the step ended well */
+    UVM_EVENT_FAILED,   /* the step ended otherwise; an error or a warning tells why */
     UVM_EVENT_NOTICE,   /* something worth a line; `text` */
     UVM_EVENT_WARNING,  /* something that a person should act on; `text` */
 };
 
 struct uvm_event {
     enum uvm_event_kind kind;
-    const char *step;    /* a verb: "download", "bundle", "verify", "upload", "convert", "delete" */
+    const char *step;    /* a verb: "download", "copy", "bundle", "verify", "upload", "convert",
+                            "delete" */
     const char *subject; /* what it is done to: a path, an image, a volume */
     const char *text;    /* NOTICE and WARNING; on DONE an optional result */
+    /* Bytes. What was there when the step began counts as done; its first event says how much. */
     uint64_t done, total;
 };
 
-/* Who watches, and how a run is stopped. Every long function takes one; NULL watches nothing. */
+/* Who watches, and how a run is stopped. Every long function takes one; NULL watches nothing.
+ * Threads may call `event`, and look at `stop`, at the same time. */
 struct uvm_observer {
     void (*event)(void *opaque, const struct uvm_event *event);
     void *opaque;
-    const volatile sig_atomic_t *stop; /* non-zero = stop soon; may be NULL */
+    const atomic_bool *stop; /* true = stop soon; may be set by a signal handler; may be NULL */
 };
 
 void uvm_progress(const struct uvm_observer *o, const char *step, const char *subject,
                   uint64_t done, uint64_t total);
 void uvm_done(const struct uvm_observer *o, const char *step, const char *subject,
               const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Takes a step off the list of what runs, while other steps go on. */
+void uvm_step_failed(const struct uvm_observer *o, const char *step, const char *subject);
 void uvm_notice(const struct uvm_observer *o, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void uvm_warning(const struct uvm_observer *o, const char *format, ...)

@@ -138,6 +138,33 @@ bool uvm_cleartext_fits(const char *text, size_t len)
     return true;
 }
 
+bool uvm_cleartext_body(const void *text, size_t len, struct uvm_buf *ret_plain,
+                        struct uvm_error *err)
+{
+    uvm_auto_buf plain = {.max = len + 1}; /* the last line may have no end */
+    struct lines l = {text, (const char *)text + len};
+    const char *line = NULL;
+    size_t line_len = 0;
+    if (!uvm_buf_add(&plain, "", 0, err))
+        return false;
+    if (!next_line(&l, &line, &line_len) || !line_is(line, line_len, CLEARTEXT_BEGIN)) {
+        if (!uvm_buf_add(&plain, text, len, err))
+            return false;
+        uvm_buf_move(ret_plain, &plain);
+        return true;
+    }
+    while (next_line(&l, &line, &line_len) && line_len > 0)
+        continue; /* headers */
+    while (next_line(&l, &line, &line_len) && !line_is(line, line_len, SIGNATURE_BEGIN)) {
+        size_t escape = line_len >= 2 && memcmp(line, "- ", 2) == 0 ? 2 : 0;
+        if (!uvm_buf_add(&plain, line + escape, line_len - escape, err) ||
+            !uvm_buf_add(&plain, "\n", 1, err))
+            return false;
+    }
+    uvm_buf_move(ret_plain, &plain);
+    return true;
+}
+
 bool uvm_is_bare_signature(const char *sig, size_t len)
 {
     struct lines l = {sig, sig + len};

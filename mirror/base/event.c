@@ -35,6 +35,11 @@ void uvm_done(const struct uvm_observer *o, const char *step, const char *subjec
     va_end(args);
 }
 
+void uvm_step_failed(const struct uvm_observer *o, const char *step, const char *subject)
+{
+    emit(o, &(struct uvm_event){.kind = UVM_EVENT_FAILED, .step = step, .subject = subject});
+}
+
 void uvm_notice(const struct uvm_observer *o, const char *format, ...)
 {
     va_list args;
@@ -53,7 +58,7 @@ void uvm_warning(const struct uvm_observer *o, const char *format, ...)
 
 bool uvm_go_on(const struct uvm_observer *o, struct uvm_error *err)
 {
-    if (o && o->stop && *o->stop)
+    if (o && o->stop && atomic_load(o->stop))
         return uvm_fail(err, UVM_INTERRUPTED, "interrupted");
     return true;
 }

@@ -2,6 +2,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -10,6 +12,8 @@
 #include <unistd.h>
 
 #include "mirror/base/base.h"
+
+#define PIPE_WAIT_MS 200 /* between two looks at whether to stop */
 
 /* ---- reading ---- */
 
@@ -68,6 +72,38 @@ bool uvm_write_all(int fd, const void *data, size_t len, struct uvm_error *err)
     return true;
 }
 
+/* The same pipe, but writing does not wait; whoever else has `fd` is not to notice. -1 when there is no
+ * way to that. */
+static int open_again(int fd)
+{
+    struct stat st;
+    uvm_auto_free char *path = uvm_format("/proc/self/fd/%d", fd);
+    bool pipe = fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode);
+    return pipe ? open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC) : -1;
+}
+
+/* A signal need not come to the thread that waits in write(2), nor while it does: nothing waits there.
+ * What has room for anything has room for PIPE_BUF bytes. */
+bool uvm_write_pipe(int fd, const void *data, size_t len, const struct uvm_observer *observer,
+                    struct uvm_error *err)
+{
+    uvm_auto_fd own = open_again(fd);
+    size_t most = own >= 0 ? SIZE_MAX : PIPE_BUF;
+    for (const char *p = data; len > 0;) {
+        struct pollfd wait = {.fd = fd, .events = POLLOUT};
+        if (!uvm_go_on(observer, err))
+            return false;
+        if (poll(&wait, 1, PIPE_WAIT_MS) <= 0)
+            continue;
+        ssize_t n = write(own >= 0 ? own : fd, p, len < most ? len : most);
+        if (n < 0 && errno != EINTR && errno != EAGAIN)
+            return uvm_fail_errno(err, UVM_FAILED, "write");
+        p += n > 0 ? n : 0;
+        len -= n > 0 ? (size_t)n : 0;
+    }
+    return true;
+}
+
 /* ---- folders ---- */
 
 static bool make_dir(const char *path, mode_t mode, struct uvm_error *err)
@@ -92,8 +128,6 @@ bool uvm_make_dirs(const char *path, mode_t mode, struct uvm_error *err)
     return make_dir(path, mode, err);
 }
 
-static bool remove_entries(int dir_fd, struct uvm_error *err);
-
 static bool remove_entry(int dir_fd, const char *name, struct uvm_error *err)
 {
     if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT)
@@ -103,7 +137,7 @@ static bool remove_entry(int dir_fd, const char *name, struct uvm_error *err)
     uvm_auto_fd fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return uvm_fail_errno(err, UVM_FAILED, "%s", name);
-    if (!remove_entries(fd, err))
+    if (!uvm_remove_below(fd, err))
         return uvm_prefix(err, "%s", name);
     if (unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
         return uvm_fail_errno(err, UVM_FAILED, "%s", name);
@@ -116,7 +150,7 @@ static void close_dir(DIR **dir)
         closedir(*dir);
 }
 
-static bool remove_entries(int dir_fd, struct uvm_error *err)
+bool uvm_remove_below(int dir_fd, struct uvm_error *err)
 {
     uvm_auto_fd fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     __attribute__((cleanup(close_dir))) DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -149,6 +183,12 @@ char *uvm_dirname(const char *path)
     return slash == path ? uvm_strdup("/") : uvm_strndup(path, (size_t)(slash - path));
 }
 
+const char *uvm_temporary_folder(void)
+{
+    const char *tmp = getenv("TMPDIR");
+    return tmp && tmp[0] == '/' ? tmp : "/tmp";
+}
+
 bool uvm_sync_dir_of(const char *path, struct uvm_error *err)
 {
     uvm_auto_free char *dir = uvm_dirname(path);
@@ -164,7 +204,7 @@ bool uvm_free_space(const char *path, uint64_t *ret_bytes, struct uvm_error *err
     struct statvfs st;
     if (statvfs(path, &st) < 0)
         return uvm_fail_errno(err, UVM_FAILED, "%s", path);
-    *ret_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+    *ret_bytes = st.f_blocks ? (uint64_t)st.f_bavail * st.f_frsize : UINT64_MAX;
     return true;
 }
 
@@ -193,8 +233,8 @@ bool uvm_outfile_open(struct uvm_outfile *file, const char *path, mode_t mode,
     if (fd < 0)
         return uvm_fail_errno(err, UVM_FAILED, "cannot write in folder %s", dir);
     *file = (struct uvm_outfile){uvm_steal_fd(&fd), uvm_strdup(path), UVM_STEAL(tmp)};
-    /* FAT has no modes, and says so. */
-    if (fchmod(file->fd, mode) < 0 && errno != EPERM && errno != ENOTSUP) {
+    /* FAT has no modes, and says so in one way or another. */
+    if (fchmod(file->fd, mode) < 0 && errno != EPERM && errno != ENOTSUP && errno != ENOSYS) {
         uvm_fail_errno(err, UVM_FAILED, "%s", path);
         uvm_outfile_clear(file);
         return false;

@@ -1,5 +1,5 @@
 /*
- * gpgme, which runs GnuPG: contexts, home folders of our own, and the agents that GnuPG starts.
+ * gpgme, which runs GnuPG: contexts, and the agents that GnuPG starts.
  *
  * gpgme alone would trust whatever the user's keyring trusts, and reports success with an empty
  * list of signatures when GnuPG is missing. So every verification has a home folder of its own that
@@ -20,7 +20,7 @@ bool uvm_gpg_fail(struct uvm_error *err, gpgme_error_t e, const char *what)
     return uvm_fail(err, UVM_TRUST, "%s: %s", what, gpgme_strerror(e));
 }
 
-/* ---- contexts and home folders ---- */
+/* ---- contexts ---- */
 
 bool uvm_gpg_new(const char *homedir, gpgme_ctx_t *ret_ctx, struct uvm_error *err)
 {
@@ -59,38 +59,7 @@ bool uvm_gpg_take(gpgme_data_t *data, struct uvm_buf *ret_buf, struct uvm_error 
     return ok;
 }
 
-/* A home folder of our own: no agent, no network, no opinion about ownertrust, and a clock that is
- * behind a key's creation is no reason to call the key bad. */
-bool uvm_gpg_make_home(char **ret_home, struct uvm_error *err)
-{
-    static const char conf[] = "no-autostart\nignore-time-conflict\nno-auto-key-locate\n"
-                               "no-auto-key-retrieve\ntrust-model always\nno-auto-check-trustdb\n"
-                               "import-options no-repair-keys\n";
-    const char *tmp = getenv("TMPDIR");
-    uvm_auto_free char *home =
-        uvm_format("%s/uvmirror-keys-XXXXXX", tmp && tmp[0] == '/' ? tmp : "/tmp");
-    if (!mkdtemp(home))
-        return uvm_fail_errno(err, UVM_FAILED, "cannot make a private folder for GnuPG, %s", home);
-    uvm_auto_free char *path = uvm_format("%s/gpg.conf", home);
-    if (!uvm_file_replace(path, 0600, conf, sizeof conf - 1, err)) {
-        uvm_auto_error ignored = UVM_ERROR_INIT;
-        uvm_remove_tree(home, &ignored);
-        return false;
-    }
-    *ret_home = UVM_STEAL(home);
-    return true;
-}
-
-void uvm_gpg_remove_home(char **home)
-{
-    uvm_auto_error ignored = UVM_ERROR_INIT; /* GnuPG may remove its own lock at the same moment */
-    if (*home && !uvm_remove_tree(*home, &ignored)) {
-        uvm_auto_error again = UVM_ERROR_INIT;
-        uvm_remove_tree(*home, &again);
-    }
-    free(*home);
-    *home = NULL;
-}
+/* ---- agents ---- */
 
 /* Where the agent of a home folder listens; NULL when it cannot be told. */
 static char *agent_socket(gpgme_ctx_t ctx, const char *gpgconf, const char *homedir)
@@ -155,6 +124,13 @@ void uvm_gpg_copy_fingerprint(char to[UVM_FINGERPRINT_MAX], const char *from)
     to[len] = 0;
 }
 
+/* Keys that are new, that were there, or that have gained something by this. */
+static int taken_over(gpgme_import_result_t r)
+{
+    return r->imported + r->unchanged + r->new_user_ids + r->new_sub_keys + r->new_signatures +
+           r->new_revocations;
+}
+
 bool uvm_gpg_import(gpgme_ctx_t ctx, const void *bytes, size_t len, struct uvm_error *err)
 {
     uvm_auto_gpg_data data = NULL;
@@ -168,9 +144,51 @@ bool uvm_gpg_import(gpgme_ctx_t ctx, const void *bytes, size_t len, struct uvm_e
         return uvm_fail(err, UVM_TRUST,
                         "holds a secret key, which must not travel: export the public "
                         "one");
-    if (!result || result->considered == 0 || result->imported + result->unchanged == 0)
+    if (!result || result->considered == 0 || taken_over(result) == 0)
         return uvm_fail(err, UVM_TRUST, "holds no OpenPGP public key");
     return true;
+}
+
+bool uvm_gpg_import_files(gpgme_ctx_t ctx, const struct uvm_strings *keyrings,
+                          struct uvm_error *err)
+{
+    for (size_t i = 0; i < keyrings->count; i++) {
+        uvm_auto_buf bytes = {0};
+        if (!uvm_file_read(keyrings->items[i], UVM_KEYRING_MAX, &bytes, err)) {
+            err->code = UVM_TRUST;
+            return uvm_prefix(err, "keyring");
+        }
+        if (!uvm_gpg_import(ctx, bytes.data, bytes.len, err))
+            return uvm_prefix(err, "keyring %s", keyrings->items[i]);
+    }
+    return true;
+}
+
+bool uvm_gpg_export(gpgme_ctx_t ctx, const char *fingerprint, struct uvm_buf *ret_armored,
+                    struct uvm_error *err)
+{
+    uvm_auto_gpg_data data = NULL;
+    gpgme_error_t e = gpgme_data_new(&data);
+    if (!e)
+        e = gpgme_op_export(ctx, fingerprint, 0, data);
+    if (e)
+        return uvm_gpg_fail(err, e, "cannot export the key");
+    uvm_auto_buf buf = {.max = UVM_KEYRING_MAX};
+    if (!uvm_gpg_take(&data, &buf, err))
+        return false;
+    if (buf.len == 0)
+        return uvm_fail(err, UVM_TRUST, "there is no key %s", fingerprint ? fingerprint : "at all");
+    uvm_buf_move(ret_armored, &buf);
+    return true;
+}
+
+bool uvm_gpg_delete(gpgme_ctx_t ctx, const char *fingerprint, struct uvm_error *err)
+{
+    uvm_auto_gpg_key key = NULL;
+    gpgme_error_t e = gpgme_get_key(ctx, fingerprint, &key, 0);
+    if (!e)
+        e = gpgme_op_delete_ext(ctx, key, GPGME_DELETE_FORCE);
+    return e ? uvm_gpg_fail(err, e, "cannot take the key away") : true;
 }
 
 bool uvm_gpg_is_weak(gpgme_hash_algo_t algo)

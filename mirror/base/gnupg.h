@@ -38,9 +38,16 @@ bool uvm_gpg_data(const void *bytes, size_t len, gpgme_data_t *ret_data, struct 
 /* What was written, up to the limit of the buffer. Releases the data. */
 bool uvm_gpg_take(gpgme_data_t *data, struct uvm_buf *ret_buf, struct uvm_error *err);
 
-/* A private home folder, and its end. */
-bool uvm_gpg_make_home(char **ret_home, struct uvm_error *err);
-void uvm_gpg_remove_home(char **home);
+/* A private home folder in the temporary folder; takes away what killed processes left there. To be
+ * removed also when making it failed. */
+struct uvm_gpg_home {
+    char *path;
+    int lock_fd; /* held while it is used */
+};
+#define UVM_GPG_HOME_INIT ((struct uvm_gpg_home){NULL, -1})
+bool uvm_gpg_home_make(struct uvm_gpg_home *home, struct uvm_error *err);
+void uvm_gpg_home_remove(struct uvm_gpg_home *home);
+#define uvm_auto_gpg_home __attribute__((cleanup(uvm_gpg_home_remove))) struct uvm_gpg_home
 
 /* The home folder, when no agent serves it yet: the one that GnuPG starts then is ours to stop.
  * NULL when there is one, which belongs to a user. */
@@ -59,6 +66,21 @@ static inline void uvm_gpg_stop_agent_(const char **homedir)
 /* Imports public keys into the context's home folder. UVM_TRUST when there is none, or a secret
  * one. */
 bool uvm_gpg_import(gpgme_ctx_t ctx, const void *bytes, size_t len, struct uvm_error *err);
+
+/* The same with files. UVM_TRUST also when one cannot be read; the message names it. */
+bool uvm_gpg_import_files(gpgme_ctx_t ctx, const struct uvm_strings *keyrings,
+                          struct uvm_error *err);
+
+/* One public key, or (NULL) all, ASCII-armored. UVM_TRUST when there is none. */
+bool uvm_gpg_export(gpgme_ctx_t ctx, const char *fingerprint, struct uvm_buf *ret_armored,
+                    struct uvm_error *err);
+/* Takes a public key away; one with a secret part stays, and that is an error. */
+bool uvm_gpg_delete(gpgme_ctx_t ctx, const char *fingerprint, struct uvm_error *err);
+
+enum uvm_gpg_kind { UVM_GPG_PUBLIC, UVM_GPG_SECRET };
+/* The keys of the context's home folder. */
+bool uvm_gpg_list(gpgme_ctx_t ctx, enum uvm_gpg_kind kind, struct uvm_keys *ret_keys,
+                  struct uvm_error *err);
 
 void uvm_gpg_copy_fingerprint(char to[UVM_FINGERPRINT_MAX], const char *from);
 

@@ -44,16 +44,27 @@ bool uvm_utf8_valid(const char *s, size_t len)
     return true;
 }
 
-/* C0, DEL, C1, and the characters that turn the direction of text around. */
-static bool is_control(const unsigned char *s, size_t n)
+/* The code point of a well-formed sequence. */
+static uint32_t code_point(const unsigned char *s, size_t n)
 {
-    if (n == 1)
-        return s[0] < 0x20 || s[0] == 0x7f;
-    if (n == 2)
-        return s[0] == 0xc2 && s[1] < 0xa0;
-    if (n == 3 && s[0] == 0xe2 && s[1] == 0x80)
-        return s[2] == 0x8e || s[2] == 0x8f || (s[2] >= 0xa8 && s[2] <= 0xae);
-    return n == 3 && s[0] == 0xe2 && s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9;
+    uint32_t c = n == 1 ? s[0] : s[0] & (0x7fu >> n);
+    for (size_t i = 1; i < n; i++)
+        c = c << 6 | (s[i] & 0x3f);
+    return c;
+}
+
+/* Characters that a terminal obeys, turns text around with, or does not show. */
+static bool is_hidden(uint32_t c)
+{
+    static const struct {
+        uint32_t first, last;
+    } ranges[] = {{0, 0x1f},        {0x7f, 0x9f},     {0xad, 0xad},
+                  {0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f},
+                  {0xfeff, 0xfeff}, {0xfff9, 0xfffb}, {0xe0000, 0xe007f}};
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (c >= ranges[i].first && c <= ranges[i].last)
+            return true;
+    return false;
 }
 
 char *uvm_printable(const char *s)
@@ -63,7 +74,7 @@ char *uvm_printable(const char *s)
     const unsigned char *p = (const unsigned char *)s;
     for (size_t i = 0; i < len;) {
         size_t n = utf8_sequence(p + i, len - i);
-        if (n == 0 || is_control(p + i, n)) {
+        if (n == 0 || is_hidden(code_point(p + i, n))) {
             *to++ = '?';
             i += n ? n : 1;
         } else {

@@ -5,7 +5,7 @@
 #include "mirror/base/gnupg.h"
 
 struct uvm_verifier {
-    char *home;
+    struct uvm_gpg_home home;
     gpgme_ctx_t ctx;
     char *advice; /* may be NULL */
 };
@@ -15,7 +15,7 @@ void uvm_verifier_free(struct uvm_verifier *v)
     if (!v)
         return;
     uvm_gpg_release_ctx_(&v->ctx);
-    uvm_gpg_remove_home(&v->home);
+    uvm_gpg_home_remove(&v->home);
     free(v->advice);
     free(v);
 }
@@ -24,19 +24,12 @@ bool uvm_verifier_new(const struct uvm_strings *keyrings, struct uvm_verifier **
                       struct uvm_error *err)
 {
     UVM_AUTO(uvm_verifier_free) struct uvm_verifier *v = uvm_alloc(sizeof *v);
+    v->home = UVM_GPG_HOME_INIT;
     if (keyrings->count == 0)
         return uvm_fail(err, UVM_TRUST, "no keyring is given");
-    if (!uvm_gpg_make_home(&v->home, err) || !uvm_gpg_new(v->home, &v->ctx, err))
+    if (!uvm_gpg_home_make(&v->home, err) || !uvm_gpg_new(v->home.path, &v->ctx, err) ||
+        !uvm_gpg_import_files(v->ctx, keyrings, err))
         return false;
-    for (size_t i = 0; i < keyrings->count; i++) {
-        uvm_auto_buf bytes = {0};
-        if (!uvm_file_read(keyrings->items[i], UVM_KEYRING_MAX, &bytes, err)) {
-            err->code = UVM_TRUST;
-            return uvm_prefix(err, "keyring");
-        }
-        if (!uvm_gpg_import(v->ctx, bytes.data, bytes.len, err))
-            return uvm_prefix(err, "keyring %s", keyrings->items[i]);
-    }
     *ret_verifier = UVM_STEAL(v);
     return true;
 }
@@ -64,20 +57,33 @@ static bool refuse_unknown(const struct uvm_verifier *v, struct uvm_error *err, 
 static bool refuse_status(const struct uvm_verifier *v, struct uvm_error *err, gpgme_error_t status,
                           const char *who)
 {
+    uvm_auto_free char *now = uvm_time_text(time(NULL)); /* a clock may be wrong, too */
     switch (gpgme_err_code(status)) {
     case GPG_ERR_BAD_SIGNATURE:
         return uvm_fail(err, UVM_TRUST, "bad signature by %s: the content was changed", who);
     case GPG_ERR_NO_PUBKEY:
         return refuse_unknown(v, err, who);
     case GPG_ERR_KEY_EXPIRED:
-        return uvm_fail(err, UVM_TRUST, "signed by %s, a key that has expired", who);
+        return uvm_fail(err, UVM_TRUST, "signed by %s, a key that has expired (it is %s here)", who,
+                        now);
     case GPG_ERR_CERT_REVOKED:
         return uvm_fail(err, UVM_TRUST, "signed by %s, a key that was revoked", who);
     case GPG_ERR_SIG_EXPIRED:
-        return uvm_fail(err, UVM_TRUST, "the signature by %s has expired", who);
+        return uvm_fail(err, UVM_TRUST, "the signature by %s has expired (it is %s here)", who,
+                        now);
     default:
         return uvm_fail(err, UVM_TRUST, "signature by %s refused: %s", who, gpgme_strerror(status));
     }
+}
+
+/* GnuPG calls a key that was revoked and has expired too an expired one; the worse news comes first. */
+static gpgme_error_t status_of(struct uvm_verifier *v, gpgme_signature_t s)
+{
+    uvm_auto_gpg_key key = NULL;
+    if (gpgme_err_code(s->status) == GPG_ERR_KEY_EXPIRED &&
+        !gpgme_get_key(v->ctx, s->fpr, &key, 0) && key->revoked)
+        return GPG_ERR_CERT_REVOKED;
+    return s->status;
 }
 
 static bool accept_signature(struct uvm_verifier *v, gpgme_signature_t s,
@@ -85,7 +91,7 @@ static bool accept_signature(struct uvm_verifier *v, gpgme_signature_t s,
 {
     uvm_auto_free char *who = uvm_printable(s->fpr ? s->fpr : "an unknown key");
     if (gpgme_err_code(s->status) != GPG_ERR_NO_ERROR)
-        return refuse_status(v, err, s->status, who);
+        return refuse_status(v, err, status_of(v, s), who);
     if (uvm_gpg_is_weak(s->hash_algo)) {
         const char *name = gpgme_hash_algo_name(s->hash_algo);
         return uvm_fail(err, UVM_TRUST, "the signature by %s uses %s, which is too weak", who,

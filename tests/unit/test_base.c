@@ -85,11 +85,14 @@ static void test_utf8(void **state)
 static void test_printable_hides_escapes(void **state)
 {
     (void)state;
-    uvm_auto_free char *safe = uvm_printable("a\x1b[31mb\nc\xc2\x9b"
-                                             "d\xff"
-                                             "e\xe2\x80\xae"
-                                             "f");
-    assert_string_equal(safe, "a?[31mb?c?d?e?f");
+    uvm_auto_free char *safe =
+        uvm_printable("a\x1b[31mb\nc\xc2\x9b"
+                      "d\xff"
+                      "e\xe2\x80\xae"
+                      "f\xef\xbb\xbfg\xe2\x80\x8bh\xc2\xadi\xf3\xa0\x81\x81j");
+    assert_string_equal(safe, "a?[31mb?c?d?e?f?g?h?i?j");
+    uvm_auto_free char *kept = uvm_printable("\xc2\xa0 \xc3\xa9 \xe2\x80\xa6 \xf0\x9f\x98\x80");
+    assert_string_equal(kept, "\xc2\xa0 \xc3\xa9 \xe2\x80\xa6 \xf0\x9f\x98\x80");
     uvm_auto_free char *null = uvm_printable(NULL);
     assert_string_equal(null, "");
 }
@@ -227,13 +230,36 @@ static void test_stop_ends_a_run(void **state)
 {
     (void)state;
     uvm_auto_error err = UVM_ERROR_INIT;
-    volatile sig_atomic_t stop = 0;
+    atomic_bool stop = 0;
     struct uvm_observer o = {.stop = &stop};
     assert_true(uvm_go_on(&o, &err));
     assert_true(uvm_go_on(NULL, &err));
     stop = 1;
     assert_false(uvm_go_on(&o, &err));
     assert_int_equal(err.code, UVM_INTERRUPTED);
+}
+
+static void assert_body(const char *text, const char *expected)
+{
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_buf plain = {0};
+    assert_true(uvm_cleartext_body(text, strlen(text), &plain, &err));
+    assert_int_equal(plain.len, strlen(expected));
+    assert_string_equal(plain.data, expected);
+}
+
+static void test_cleartext_body(void **state)
+{
+    (void)state;
+    assert_body("", "");
+    assert_body("{}", "{}");
+    assert_body("\n-----BEGIN PGP SIGNED MESSAGE-----\n", "\n-----BEGIN PGP SIGNED MESSAGE-----\n");
+    assert_body("-----BEGIN PGP SIGNED MESSAGE-----\r\nHash: SHA512\r\n\r\n{\r\n- -1\r\n}\r\n"
+                "-----BEGIN PGP SIGNATURE-----\r\n\r\nAAAA\r\n",
+                "{\n-1\n}\n");
+    assert_body("-----BEGIN PGP SIGNED MESSAGE-----\n\n\n{}", "\n{}\n");
+    assert_body("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n", "");
+    assert_body("-----BEGIN PGP SIGNED MESSAGE-----", "");
 }
 
 int main(void)
@@ -255,6 +281,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_lock_is_exclusive_between_processes, make_scratch,
                                         remove_scratch),
         cmocka_unit_test(test_stop_ends_a_run),
+        cmocka_unit_test(test_cleartext_body),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -404,7 +404,7 @@ static void test_freed_while_waiting(void **state)
     int ends[2];
     struct bundle_reader *reader = NULL;
     struct bundle_entry entry;
-    volatile sig_atomic_t stop = 0;
+    atomic_bool stop = 0;
     struct uvm_observer observer = {.stop = &stop};
     assert_int_equal(pipe(ends), 0);
     size_t len = ZSTD_findFrameCompressedSize(all.good.data, all.good.len) + 1;
@@ -486,7 +486,7 @@ static void test_interrupted(void **state)
     (void)state;
     uvm_auto_free char *folder = path_of("interrupted");
     assert_int_equal(mkdir(folder, 0700), 0);
-    volatile sig_atomic_t stop = 1;
+    atomic_bool stop = 1;
     struct uvm_observer observer = {.stop = &stop};
     struct bundle_create_options options = create_options(folder);
     options.observer = &observer;

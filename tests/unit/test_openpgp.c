@@ -1,7 +1,10 @@
-/* mirror/base/gnupg.c, verify.c, openpgp.c and cleartext.c, with real GnuPG. */
+/* mirror/base: gnupg.c, gnupg-home.c, keyring.c, openpgp.c, signer.c, verify.c and cleartext.c, with
+ * real GnuPG. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -234,6 +237,13 @@ static void test_old_keys_and_weak_hashes(void **state)
                    "20200102T000000 -u new -o %s/short.sig --detach-sign %s",
                    dir, message);
     gpg(home, sign_short);
+    gpg(home,
+        "--passphrase '' --faked-system-time 20500101T000000 --quick-gen-key late rsa2048 sign "
+        "never");
+    uvm_auto_free char *sign_late =
+        uvm_format("--faked-system-time 20500102T000000 -u late -o %s/late.sig --detach-sign %s",
+                   dir, message);
+    gpg(home, sign_late);
     uvm_auto_free char *export_all = uvm_format("-o %s/rsa.gpg --export", dir);
     gpg(home, export_all);
 
@@ -249,6 +259,12 @@ static void test_old_keys_and_weak_hashes(void **state)
     refused(v, text, sizeof text - 1, &old, "expired");
     refused(v, text, sizeof text - 1, &weak, "too weak");
     refused(v, text, sizeof text - 1, &expiring, "signature by");
+    /* A clock that stands in the past is no reason to refuse: who shows the bundle's age says so. */
+    uvm_auto_buf late = {0};
+    uvm_auto_signature who = {0};
+    read_scratch("late.sig", &late);
+    must(uvm_verifier_detached(v, text, sizeof text - 1, late.data, late.len, &who, &err), &err);
+    assert_true(who.made > time(NULL));
     uvm_auto_free char *stop = uvm_format("gpgconf --homedir %s --kill gpg-agent", home);
     assert_int_equal(system(stop), 0);
 }
@@ -387,6 +403,139 @@ static void test_hostile_gnupghome(void **state)
     unsetenv("GNUPGHOME");
 }
 
+/* ---- keyrings, and who vouches for whom ---- */
+
+static void read_ring(const char *name, struct uvm_keys *keys)
+{
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_buf bytes = {0};
+    read_scratch(name, &bytes);
+    must(uvm_keys_read(bytes.data, bytes.len, keys, &err), &err);
+}
+
+static void test_a_keyring_without_a_key(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_buf one = {0}, both = {0}, rest = {0}, nothing = {0};
+    must(uvm_key_export(site_home, site, &one, &err), &err);
+    must(uvm_key_export(other_home, other, &both, &err), &err);
+    must(uvm_buf_add(&both, one.data, one.len, &err), &err);
+    must(uvm_keyring_without(both.data, both.len, other, &rest, &err), &err);
+    uvm_auto_keys left = {0};
+    must(uvm_keys_read(rest.data, rest.len, &left, &err), &err);
+    assert_int_equal(left.count, 1);
+    assert_true(uvm_keys_has(&left, site) && !uvm_keys_has(&left, other));
+    must(uvm_keyring_without(one.data, one.len, site, &nothing, &err), &err);
+    assert_int_equal(nothing.len, 0);
+    assert_false(uvm_keyring_without(one.data, one.len, other, &nothing, &err));
+    assert_int_equal(err.code, UVM_TRUST);
+}
+
+static void assert_voucher(const struct uvm_strings *trusted, const struct uvm_buf *ring,
+                           const char *fingerprint, const char *expected)
+{
+    uvm_auto_error err = UVM_ERROR_INIT;
+    char voucher[UVM_FINGERPRINT_MAX];
+    must(uvm_key_voucher(trusted, ring->data, ring->len, fingerprint, voucher, &err), &err);
+    assert_string_equal(voucher, expected);
+}
+
+/* The site vouches for the other key, which keeps no trace in the site's home folder. */
+static void test_a_voucher(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_buf plain = {0}, certified = {0}, again = {0}, exported = {0};
+    must(uvm_key_export(other_home, other, &plain, &err), &err);
+    UVM_AUTO(uvm_signer_free) struct uvm_signer *s = NULL;
+    must(uvm_signer_new(site_home, NULL, &s, &err), &err);
+    must(uvm_signer_certify(s, plain.data, plain.len, other, &certified, &err), &err);
+    assert_voucher(&site_ring, &plain, other, "");
+    assert_voucher(&site_ring, &certified, other, site);
+    assert_false(uvm_key_export(site_home, other, &again, &err));
+    uvm_error_clear(&err);
+
+    /* What a key gains is taken over; and a keyring that only adds to another one is no failure. */
+    must(uvm_key_import(other_home, certified.data, certified.len, &err), &err);
+    must(uvm_key_export(other_home, other, &exported, &err), &err);
+    assert_voucher(&site_ring, &exported, other, site);
+    uvm_auto_strings rings = {0};
+    uvm_auto_free char *bare = uvm_format("%s/bare.gpg", dir);
+    uvm_auto_free char *more = uvm_format("%s/more.gpg", dir);
+    must(uvm_file_replace(bare, 0644, plain.data, plain.len, &err), &err);
+    must(uvm_file_replace(more, 0644, certified.data, certified.len, &err), &err);
+    uvm_strings_add(&rings, bare);
+    uvm_strings_add(&rings, more);
+    UVM_AUTO(uvm_verifier_free) struct uvm_verifier *v = NULL;
+    must(uvm_verifier_new(&rings, &v, &err), &err);
+    assert_voucher(&rings, &certified, other, other);
+    uvm_auto_keys keys = {0};
+    read_ring("more.gpg", &keys);
+    assert_int_equal(keys.count, 1);
+}
+
+/* Who exchanges a home folder locks it for himself; a signer, for as long as it lives. */
+static void test_a_signer_locks_its_home(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_fd home = open(site_home, O_RDONLY | O_DIRECTORY);
+    struct uvm_signer *s = NULL;
+    must(uvm_signer_new(site_home, NULL, &s, &err), &err);
+    assert_int_equal(flock(home, LOCK_SH | LOCK_NB), 0);
+    assert_int_equal(flock(home, LOCK_EX | LOCK_NB), -1);
+    uvm_signer_free(s);
+    assert_int_equal(flock(home, LOCK_EX | LOCK_NB), 0);
+    assert_false(uvm_signer_new(site_home, NULL, &s, &err));
+    assert_int_equal(err.code, UVM_BUSY);
+}
+
+/* ---- what killed processes left ---- */
+
+enum age { AGE_NOW, AGE_OLD };
+
+static char *leave_behind(const char *tmp, const char *name, mode_t mode, enum age age)
+{
+    uvm_auto_error err = UVM_ERROR_INIT;
+    char *path = uvm_format("%s/%s", tmp, name);
+    uvm_auto_free char *below = uvm_format("%s/public-keys.d", path);
+    assert_int_equal(mkdir(path, 0700), 0);
+    must(uvm_make_dirs(below, 0700, &err), &err);
+    assert_int_equal(chmod(path, mode), 0);
+    if (age == AGE_OLD)
+        assert_int_equal(utimensat(AT_FDCWD, path, (struct timespec[2]){{0}, {0}}, 0), 0);
+    return path;
+}
+
+static void test_sweeping(void **state)
+{
+    (void)state;
+    uvm_auto_free char *tmp = uvm_format("%s/tmp", dir);
+    assert_int_equal(mkdir(tmp, 0700), 0);
+    uvm_auto_free char *gone = leave_behind(tmp, "uvmirror-keys-gone00", 0700, AGE_OLD);
+    char *kept[] = {
+        leave_behind(tmp, "uvmirror-keys-fresh0", 0700, AGE_NOW),
+        leave_behind(tmp, "uvmirror-keys-used00", 0700, AGE_OLD),
+        leave_behind(tmp, "uvmirror-keys-public", 0755, AGE_OLD),
+        leave_behind(tmp, "uvmirror-keys-longer0", 0700, AGE_OLD),
+        leave_behind(tmp, "elsewhere", 0700, AGE_OLD),
+    };
+    uvm_auto_free char *link = uvm_format("%s/uvmirror-keys-link00", tmp);
+    assert_int_equal(symlink(kept[4], link), 0);
+    uvm_auto_fd used = open(kept[1], O_RDONLY | O_DIRECTORY);
+    assert_int_equal(flock(used, LOCK_SH), 0);
+    setenv("TMPDIR", tmp, 1);
+    uvm_verifier_free(site_verifier());
+    unsetenv("TMPDIR");
+    assert_int_equal(access(gone, F_OK), -1);
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+        uvm_auto_free char *below = uvm_format("%s/public-keys.d", kept[i]);
+        assert_int_equal(access(below, F_OK), 0);
+        free(kept[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,6 +544,8 @@ int main(void)
         cmocka_unit_test(test_old_keys_and_weak_hashes), cmocka_unit_test(test_keyrings),
         cmocka_unit_test(test_hostile_gnupghome),        cmocka_unit_test(test_signers),
         cmocka_unit_test(test_reads_what_stands_there),  cmocka_unit_test(test_long_lines),
+        cmocka_unit_test(test_a_keyring_without_a_key),  cmocka_unit_test(test_a_voucher),
+        cmocka_unit_test(test_a_signer_locks_its_home),  cmocka_unit_test(test_sweeping),
     };
     return cmocka_run_group_tests(tests, make_keys, remove_keys);
 }

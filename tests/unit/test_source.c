@@ -506,7 +506,7 @@ static void test_torn_source_is_read_again(void **state)
     assert_int_equal(notices, 1);
 }
 
-static volatile sig_atomic_t stop;
+static atomic_bool stop;
 
 static void answer_stall(struct server *s, int fd, const char *request, int number)
 {

@@ -614,7 +614,7 @@ static void test_resume_from_a_folder(void **state)
 /* ---- interruption and progress ---- */
 
 struct watch {
-    volatile sig_atomic_t stop;
+    atomic_bool stop;
     uint64_t last, total;
     int done;
 };

@@ -1,0 +1,95 @@
+/*
+ * Private home folders for GnuPG, "uvmirror-keys-XXXXXX" in the temporary folder, with public keys.
+ *
+ * Each is locked (flock, shared, on the folder itself) while it is used. A process that was killed
+ * leaves its folder behind, without the lock: whoever makes the next one takes it away.
+ *
+ * The temporary folder may be everybody's. So a folder is opened without following symbolic links,
+ * what was opened is looked at, and what is removed is below what was opened.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "mirror/base/gnupg.h"
+
+#define HOME_PREFIX "uvmirror-keys-"
+#define HOME_RANDOM "XXXXXX"
+
+/* Between a folder's making and its locking is a moment; seconds. */
+#define LEFT_BEHIND ((time_t)3600)
+
+/* ---- what a killed process left ---- */
+
+static bool is_home_name(const char *name)
+{
+    return strncmp(name, HOME_PREFIX, strlen(HOME_PREFIX)) == 0 &&
+           strlen(name) == strlen(HOME_PREFIX HOME_RANDOM);
+}
+
+static bool is_left_behind(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && st.st_uid == geteuid() && (st.st_mode & 07777) == 0700 &&
+           st.st_mtime < time(NULL) - LEFT_BEHIND && flock(fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+/* As far as it can be done: it is nobody's failure. */
+static void sweep(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        if (!is_home_name(entry->d_name))
+            continue;
+        uvm_auto_error ignored = UVM_ERROR_INIT;
+        uvm_auto_fd fd = openat(dirfd(dir), entry->d_name,
+                                O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd >= 0 && is_left_behind(fd) && uvm_remove_below(fd, &ignored))
+            unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+/* ---- a home folder ---- */
+
+/* No agent, no network, no opinion about ownertrust, and a clock that is behind a key's creation is
+ * no reason to call the key bad. */
+static bool write_settings(const char *home, struct uvm_error *err)
+{
+    static const char conf[] = "no-autostart\nignore-time-conflict\nno-auto-key-locate\n"
+                               "no-auto-key-retrieve\ntrust-model always\nno-auto-check-trustdb\n"
+                               "import-options no-repair-keys\n";
+    uvm_auto_free char *path = uvm_format("%s/gpg.conf", home);
+    return uvm_file_replace(path, 0600, conf, sizeof conf - 1, err);
+}
+
+bool uvm_gpg_home_make(struct uvm_gpg_home *home, struct uvm_error *err)
+{
+    const char *folder = uvm_temporary_folder();
+    sweep(folder);
+    uvm_auto_free char *path = uvm_format("%s/" HOME_PREFIX HOME_RANDOM, folder);
+    if (!mkdtemp(path))
+        return uvm_fail_errno(err, UVM_FAILED, "cannot make a private folder for GnuPG, %s", path);
+    *home = (struct uvm_gpg_home){UVM_STEAL(path), -1};
+    home->lock_fd = open(home->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (home->lock_fd >= 0)
+        flock(home->lock_fd, LOCK_SH | LOCK_NB); /* a file system without locks is swept by none */
+    return write_settings(home->path, err);
+}
+
+void uvm_gpg_home_remove(struct uvm_gpg_home *home)
+{
+    uvm_auto_error ignored = UVM_ERROR_INIT; /* GnuPG may remove its own lock at the same moment */
+    if (home->path && !uvm_remove_tree(home->path, &ignored)) {
+        uvm_auto_error again = UVM_ERROR_INIT;
+        uvm_remove_tree(home->path, &again);
+    }
+    free(home->path);
+    uvm_close_ptr(&home->lock_fd);
+    *home = UVM_GPG_HOME_INIT;
+}
