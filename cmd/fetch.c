@@ -94,6 +94,7 @@ static bool open_source(struct fetch *f, struct uvm_error *err)
         .url = o->source ? o->source : DEFAULT_SOURCE,
         .path = path,
         .verifier = f->vendor,
+        .network = MIRROR_NETWORK_DEFAULT,
         .observer = cmd_observer(),
     };
     return mirror_source_new(&options, &f->source, err);
@@ -182,16 +183,24 @@ static bool plan_image(struct fetch *f, const struct mirror_image *image, void *
     return true;
 }
 
-static bool fetch_image(struct fetch *f, const struct mirror_image *image, void *opaque,
-                        struct uvm_error *err)
+static bool list_image(struct fetch *f, const struct mirror_image *image, void *opaque,
+                       struct uvm_error *err)
 {
-    (void)opaque;
-    uvm_auto_free char *title = mirror_image_title(image);
-    if (mirror_tree_has(f->tree, image)) {
-        cmd_detail("have %s", title);
-        return true;
-    }
-    return mirror_tree_fetch(f->tree, f->source, image, cmd_observer(), err);
+    (void)f, (void)err;
+    const struct mirror_image ***next = opaque;
+    *(*next)++ = image;
+    return true;
+}
+
+static bool fetch_images(struct fetch *f, const struct plan *plan, struct uvm_error *err)
+{
+    uvm_auto_free const struct mirror_image **images = uvm_alloc(plan->images * sizeof *images);
+    const struct mirror_image **next = images;
+    each_image(f, list_image, &next, err);
+    UVM_AUTO(mirror_download_free)
+    struct mirror_download *download =
+        mirror_download_start(f->tree, f->source, images, plan->images, cmd_observer());
+    return mirror_download_wait(download, err);
 }
 
 /* ---- mirror and bundle ---- */
@@ -313,7 +322,7 @@ static bool run_fetch(const void *options, const struct uvm_strings *args, struc
         return false;
     if (o->dry_run)
         return print_dry_run(&plan);
-    return check_space(&f, &plan, err) && each_image(&f, fetch_image, NULL, err) &&
+    return check_space(&f, &plan, err) && fetch_images(&f, &plan, err) &&
            (o->no_bundle || write_bundle(&f, err));
 }
 

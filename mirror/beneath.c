@@ -62,3 +62,43 @@ bool mirror_beneath_parent(int dir_fd, const char *path, int *ret_fd, const char
     *ret_name = segment;
     return true;
 }
+
+/* ---- removing ---- */
+
+/* The folder of `path`, without making it. */
+static int open_folder_of(int dir_fd, const char *path)
+{
+    uvm_auto_free char *folder = uvm_dirname(path);
+    return mirror_beneath_open(dir_fd, folder, O_RDONLY | O_DIRECTORY, 0);
+}
+
+static const char *last_segment(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+void mirror_beneath_remove_folders(int dir_fd, const char *path)
+{
+    uvm_auto_free char *folder = uvm_dirname(path);
+    while (strcmp(folder, ".") != 0) {
+        uvm_auto_fd parent = open_folder_of(dir_fd, folder);
+        if ((parent < 0 || unlinkat(parent, last_segment(folder), AT_REMOVEDIR) < 0) &&
+            errno != ENOENT)
+            return;
+        uvm_auto_free char *gone = folder;
+        folder = uvm_dirname(gone);
+    }
+}
+
+bool mirror_beneath_remove(int dir_fd, const char *path, struct uvm_error *err)
+{
+    struct stat st;
+    uvm_auto_fd parent = open_folder_of(dir_fd, path);
+    if (parent < 0 || !mirror_beneath_stat(parent, last_segment(path), &st))
+        return true;
+    if (unlinkat(parent, last_segment(path), 0) < 0 && errno != ENOENT)
+        return uvm_fail_errno(err, UVM_FAILED, "cannot remove %s", path);
+    mirror_beneath_remove_folders(dir_fd, path);
+    return true;
+}

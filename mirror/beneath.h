@@ -18,3 +18,10 @@ bool mirror_beneath_stat(int dir_fd, const char *path, struct stat *ret_st);
  * *ret_name is the last segment, inside `path`. */
 bool mirror_beneath_parent(int dir_fd, const char *path, int *ret_fd, const char **ret_name,
                            struct uvm_error *err);
+
+/* Removes the regular file at `path` and the folders that it leaves empty. What is not there, or not
+ * a regular file, is left alone, which is success. Not synced. */
+bool mirror_beneath_remove(int dir_fd, const char *path, struct uvm_error *err);
+
+/* Removes the folders of `path`, as far as they are empty. */
+void mirror_beneath_remove_folders(int dir_fd, const char *path);

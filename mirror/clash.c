@@ -27,49 +27,47 @@ static bool is_folder_of(const char *folder, const char *path)
     return strncmp(folder, path, len) == 0 && path[len] == '/';
 }
 
-/* What is known so far of the file at one path. */
-struct content {
-    const struct mirror_image *first;
-    const char *sha256, *sha512;
-};
-
 static bool differs(const char *known, const char *hex)
 {
     return known && hex && strcmp(known, hex) != 0;
 }
 
-/* Adds what an image says of its file; false when it says something else, or nothing that can be
- * compared. */
-static bool content_add(struct content *c, const struct mirror_image *image)
+bool mirror_same_content(const struct mirror_image *a, const struct mirror_image *b)
 {
-    if (image->size != c->first->size || differs(c->sha256, image->sha256) ||
-        differs(c->sha512, image->sha512) ||
-        !((c->sha256 && image->sha256) || (c->sha512 && image->sha512)))
+    return a->size == b->size && !differs(a->sha256, b->sha256) && !differs(a->sha512, b->sha512) &&
+           ((a->sha256 && b->sha256) || (a->sha512 && b->sha512));
+}
+
+/* Adds what an image says of its file to what is known of it; false when it says something else, or
+ * nothing that can be compared. */
+static bool learn(struct mirror_image *known, const struct mirror_image *image)
+{
+    if (!mirror_same_content(known, image))
         return false;
-    if (!c->sha256)
-        c->sha256 = image->sha256;
-    if (!c->sha512)
-        c->sha512 = image->sha512;
+    if (!known->sha256)
+        known->sha256 = image->sha256;
+    if (!known->sha512)
+        known->sha512 = image->sha512;
     return true;
 }
 
 static bool check_sorted(const struct mirror_image *const *images, size_t count,
                          struct uvm_error *err)
 {
-    struct content c = {0};
+    struct mirror_image known = {0}; /* of the file at one path; borrowed */
     for (size_t i = 0; i < count; i++) {
-        bool same = c.first && strcmp(c.first->path, images[i]->path) == 0;
+        bool same = known.path && strcmp(known.path, images[i]->path) == 0;
         uvm_auto_free char *shown = mirror_brief(images[i]->path);
-        if (same && !content_add(&c, images[i]))
+        if (same && !learn(&known, images[i]))
             return uvm_fail(err, UVM_CONTENT, "path '%s' comes with two sizes or checksums", shown);
         if (same)
             continue;
-        if (c.first && is_folder_of(c.first->path, images[i]->path)) {
-            uvm_auto_free char *folder = mirror_brief(c.first->path);
+        if (known.path && is_folder_of(known.path, images[i]->path)) {
+            uvm_auto_free char *folder = mirror_brief(known.path);
             return uvm_fail(err, UVM_CONTENT, "path '%s' is the folder of another, '%s'", folder,
                             shown);
         }
-        c = (struct content){images[i], images[i]->sha256, images[i]->sha512};
+        known = *images[i];
     }
     return true;
 }

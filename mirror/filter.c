@@ -249,7 +249,7 @@ const struct uvm_strings *mirror_filters_text(const struct mirror_filters *f)
 
 /* ---- this machine ---------------------------------------------------------------------------- */
 
-const char *mirror_host_arch(void)
+const char *mirror_debian_arch(const char *machine)
 {
     static const struct {
         const char *machine, *arch;
@@ -260,11 +260,14 @@ const char *mirror_host_arch(void)
         {"i686", "i386"},       {"ppc64le", "ppc64el"}, {"ppc64", "ppc64"},
         {"riscv64", "riscv64"}, {"s390x", "s390x"},     {"loongarch64", "loong64"},
     };
-    static struct utsname host;
-    if (uname(&host) != 0)
-        return "unknown";
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(host.machine, known[i].machine) == 0)
+        if (strcmp(machine, known[i].machine) == 0)
             return known[i].arch;
-    return host.machine;
+    return machine;
+}
+
+const char *mirror_host_arch(void)
+{
+    static struct utsname host;
+    return uname(&host) == 0 ? mirror_debian_arch(host.machine) : "unknown";
 }

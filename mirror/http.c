@@ -1,68 +1,72 @@
 /*
- * The network. One easy handle, one transfer at a time:
+ * Transfers. One is a file, which may take several exchanges with the server:
  *
- *     prepare() --options--> curl_easy_perform() --callbacks--> conclude()
- *
- * Everything that belongs to a transfer is in `struct transfer`; the callbacks and conclude() look
- * at nothing else.
+ *     begin --> [waiting] --due--> exchange --> ended --> waiter
+ *                   ^                             |
+ *                   '--- later, or at once, from -'
+ *                        where the sink is
  */
-#include <curl/curl.h>
 #include <errno.h>
-#include <pthread.h>
 #include <string.h>
-#include <strings.h>
+#include <time.h>
 
+#include "mirror/exchange.h"
+#include "mirror/header.h"
 #include "mirror/http.h"
-
-#define HTTP_USER_AGENT      "uvmirror/" UVM_VERSION
-#define HTTP_REDIRECTS       10L
-#define HTTP_CONNECT_SECONDS 30L
-#define HTTP_STALL_SECONDS   60L
-#define HTTP_STALL_RATE      1000L /* bytes per second: below it for HTTP_STALL_SECONDS is a stall */
-#define HTTP_BUFFER          (512L << 10)
-
-#define HTTP_OK                  200
-#define HTTP_PARTIAL             206
-#define HTTP_NOT_FOUND           404
-#define HTTP_GONE                410
-#define HTTP_RANGE_NOT_SATISFIED 416
-
-enum encoding {
-    ENCODING_NONE, /* the bytes are the file */
-    ENCODING_ANY,  /* libcurl may ask for compression and undoes it */
-};
+#include "mirror/pace.h"
+#include "mirror/retry.h"
 
 struct mirror_http {
-    CURL *easy;
+    struct mirror_network network;
+    char *cacert;
+    struct mirror_exchanges *exchanges;
+    struct mirror_pace pace;
+    unsigned patience;
+    uint64_t deadline; /* ms, 0 = none */
+    struct transfer **transfers;
+    size_t count;
+    size_t turn; /* of them, whose turn it is when more may come */
 };
 
 struct transfer {
-    CURL *easy;
-    const struct mirror_http_request *request;
-    const struct mirror_sink *sink;
-    uint64_t offset;       /* what is asked for in this attempt */
-    bool started;          /* the sink's start was called */
-    bool range_refused;    /* the answer does not continue at `offset` */
-    bool over_tls;         /* the last request went over https */
-    struct uvm_error *err; /* what a callback that stopped the transfer has to say */
-    char detail[CURL_ERROR_SIZE];
+    struct mirror_http *http;
+    char *title, *url, *user, *password;
+    char *validator; /* of the version whose bytes the sink has; NULL = not known */
+    uint64_t size;   /* of the whole file, signed or, if `learns_size`, as last announced */
+    bool learns_size, text;
+    const struct uvm_observer *observer;
+    struct mirror_sink sink;
+    struct mirror_waiter waiter;
+    struct mirror_retry retry;
+    uint64_t position;                /* in the file: how far the sink is */
+    bool no_range;                    /* the server showed that it cannot go on in the middle */
+    uint64_t due;                     /* ms: when the next exchange begins */
+    struct mirror_exchange *exchange; /* under way; NULL = waiting */
 };
 
-static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
-
-static void init_curl(void)
+static uint64_t now_ms(void)
 {
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-        abort();
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-struct mirror_http *mirror_http_new(void)
+static bool may_come(void *opaque)
 {
-    pthread_once(&curl_once, init_curl);
+    struct mirror_http *http = opaque;
+    return mirror_pace_wait(&http->pace, now_ms()) == 0;
+}
+
+struct mirror_http *mirror_http_new(const struct mirror_network *network)
+{
     struct mirror_http *http = uvm_alloc(sizeof *http);
-    http->easy = curl_easy_init();
-    if (!http->easy)
-        abort();
+    uint64_t now = now_ms();
+    http->network = *network;
+    http->network.cacert = http->cacert = uvm_strdup(network->cacert);
+    http->exchanges = mirror_exchanges_new(&http->network, &(struct mirror_gate){may_come, http});
+    http->pace = (struct mirror_pace){.rate = network->rate, .at = now};
+    http->patience = MIRROR_RETRY_MS;
+    http->deadline = network->max_seconds ? now + network->max_seconds * UINT64_C(1000) : 0;
     return http;
 }
 
@@ -70,267 +74,204 @@ void mirror_http_free(struct mirror_http *http)
 {
     if (!http)
         return;
-    curl_easy_cleanup(http->easy);
+    mirror_http_drop(http);
+    mirror_exchanges_free(http->exchanges);
+    free(http->transfers);
+    free(http->cacert);
     free(http);
 }
 
-/* ---- what the answer says ---- */
-
-static long status_of(CURL *easy)
+void mirror_http_set_patience(struct mirror_http *http, unsigned ms)
 {
-    long status = 0;
-    curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-    return status;
+    http->patience = ms;
 }
 
-/* A header of the last answer (not of a redirect before it), or NULL. */
-static const char *header_of(CURL *easy, const char *name)
+/* ---- transfers ---- */
+
+void mirror_http_begin(struct mirror_http *http, const struct mirror_http_request *request,
+                       const struct mirror_sink *sink, const struct mirror_waiter *waiter)
 {
-    struct curl_header *header = NULL;
-    if (curl_easy_header(easy, name, 0, CURLH_HEADER, -1, &header) != CURLHE_OK)
-        return NULL;
-    return header->value;
+    struct transfer *t = uvm_alloc(sizeof *t);
+    *t = (struct transfer){
+        .http = http,
+        .title = request->title ? uvm_strdup(request->title) : uvm_printable(request->url),
+        .url = uvm_strdup(request->url),
+        .user = uvm_strdup(request->user),
+        .password = uvm_strdup(request->password),
+        .validator = uvm_strdup(request->validator),
+        .size = request->size,
+        .learns_size = request->size == MIRROR_SIZE_UNKNOWN,
+        .text = request->text,
+        .observer = request->observer,
+        .sink = *sink,
+        .waiter = *waiter,
+        .retry = {.allowed = http->network.retries,
+                  .patience = http->patience,
+                  .furthest = request->offset},
+        .position = request->offset,
+    };
+    http->transfers = uvm_grow(http->transfers, http->count + 1, sizeof(void *));
+    http->transfers[http->count++] = t;
 }
 
-static bool parse_number(const char **p, uint64_t *ret)
+static void transfer_free(struct transfer *t)
 {
-    uint64_t value = 0;
-    const char *start = *p;
-    for (; **p >= '0' && **p <= '9'; (*p)++)
-        if (__builtin_mul_overflow(value, 10, &value) ||
-            __builtin_add_overflow(value, (uint64_t)(**p - '0'), &value))
-            return false;
-    *ret = value;
-    return *p > start;
+    mirror_exchange_free(t->exchange);
+    free(t->title);
+    free(t->url);
+    free(t->user);
+    free(t->password);
+    free(t->validator);
+    free(t);
 }
 
-/* True for "bytes <offset>-<size - 1>/<size>" (RFC 9110, section 14.4), also with "*" as the size.
- */
-static bool range_fits(const char *range, uint64_t offset, uint64_t size)
+void mirror_http_drop(struct mirror_http *http)
 {
-    uint64_t first, last, total = size;
-    if (!range || strncasecmp(range, "bytes ", 6) != 0)
-        return false;
-    const char *p = range + 6;
-    if (!parse_number(&p, &first) || *p++ != '-' || !parse_number(&p, &last) || *p++ != '/')
-        return false;
-    if (*p == '*')
-        p++;
-    else if (!parse_number(&p, &total))
-        return false;
-    return *p == 0 && first == offset && total == size && last == size - 1;
+    while (http->count > 0)
+        transfer_free(http->transfers[--http->count]);
 }
 
-static uint64_t announced_size(CURL *easy)
+static void finish(struct transfer *t, struct uvm_error *failure)
 {
-    const char *length = header_of(easy, "Content-Length");
-    uint64_t size;
-    if (!length || header_of(easy, "Transfer-Encoding") || !parse_number(&length, &size) || *length)
-        return MIRROR_SIZE_UNKNOWN;
-    return size;
-}
-
-static bool start(struct transfer *t)
-{
-    long status = status_of(t->easy);
-    t->started = true;
-    if (status == HTTP_PARTIAL && t->offset > 0) {
-        t->range_refused =
-            !range_fits(header_of(t->easy, "Content-Range"), t->offset, t->request->size);
-        return !t->range_refused &&
-               t->sink->start(t->sink->opaque, t->offset, t->request->size, t->err);
+    struct mirror_http *http = t->http;
+    struct mirror_waiter waiter = t->waiter;
+    if (failure->code != UVM_OK) {
+        uvm_auto_free char *url = uvm_printable(t->url);
+        uvm_prefix(failure, "%s", url);
     }
-    if (status != HTTP_OK)
-        return uvm_fail(t->err, UVM_SOURCE, "HTTP status %ld", status);
-    return t->sink->start(t->sink->opaque, 0, announced_size(t->easy), t->err);
+    size_t i = 0;
+    while (http->transfers[i] != t)
+        i++;
+    http->transfers[i] = http->transfers[--http->count];
+    transfer_free(t);
+    waiter.end(waiter.opaque, failure);
 }
 
-/* ---- callbacks ---- */
+/* ---- one exchange ---- */
 
-static size_t on_body(char *data, size_t one, size_t len, void *opaque)
+static bool start_bytes(void *opaque, const struct mirror_answer *answer, struct uvm_error *err)
 {
     struct transfer *t = opaque;
-    (void)one; /* always 1 */
-    if (!t->started && !start(t))
-        return CURL_WRITEFUNC_ERROR;
-    return t->sink->write(t->sink->opaque, data, len, t->err) ? len : CURL_WRITEFUNC_ERROR;
+    if (answer->offset == 0) {
+        free(t->validator);
+        t->validator = uvm_strdup(answer->validator);
+        t->position = 0;
+        if (t->learns_size)
+            t->size = answer->total;
+    }
+    return t->sink.start(t->sink.opaque, answer, err);
 }
 
-static int on_progress(void *opaque, curl_off_t dl_total, curl_off_t dl_now, curl_off_t ul_total,
-                       curl_off_t ul_now)
+static bool take_bytes(void *opaque, const void *data, size_t len, struct uvm_error *err)
 {
     struct transfer *t = opaque;
-    (void)dl_total, (void)dl_now, (void)ul_total, (void)ul_now;
-    return uvm_go_on(t->request->observer, t->err) ? 0 : 1;
-}
-
-/* Between the connection and the request, for every redirect too. libcurl's list of protocols
- * cannot say "http, but not after https". */
-static int before_request(void *opaque, char *to, char *from, int to_port, int from_port)
-{
-    struct transfer *t = opaque;
-    (void)to, (void)from, (void)to_port, (void)from_port;
-    const char *url = NULL;
-    curl_easy_getinfo(t->easy, CURLINFO_EFFECTIVE_URL, &url);
-    bool tls = url && strncasecmp(url, "https:", 6) == 0;
-    if (t->over_tls && !tls) {
-        uvm_fail(t->err, UVM_SOURCE, "redirected from https to http, which is refused");
-        return CURL_PREREQFUNC_ABORT;
-    }
-    t->over_tls = tls;
-    return CURL_PREREQFUNC_OK;
-}
-
-/* ---- one transfer ---- */
-
-static void prepare_limits(CURL *easy)
-{
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
-    curl_easy_setopt(easy, CURLOPT_MAXREDIRS, HTTP_REDIRECTS);
-    curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, HTTP_CONNECT_SECONDS);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, HTTP_STALL_RATE);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, HTTP_STALL_SECONDS);
-    curl_easy_setopt(easy, CURLOPT_FAILONERROR, 1L);
-    /* Debian's libcurl has a fixed bundle of authorities; a site's own is named as for curl(1). */
-    const char *authorities = secure_getenv("SSL_CERT_FILE");
-    if (authorities && *authorities)
-        curl_easy_setopt(easy, CURLOPT_CAINFO, authorities);
-}
-
-static void prepare_request(struct transfer *t, enum encoding encoding)
-{
-    const struct mirror_http_request *request = t->request;
-    CURL *easy = t->easy;
-    curl_easy_setopt(easy, CURLOPT_URL, request->url);
-    curl_easy_setopt(easy, CURLOPT_USERNAME, request->user);
-    curl_easy_setopt(easy, CURLOPT_PASSWORD, request->password);
-    curl_easy_setopt(easy, CURLOPT_USERAGENT, HTTP_USER_AGENT);
-    curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, encoding == ENCODING_ANY ? "" : NULL);
-    /* A range, not libcurl's "resume": that fails when the server sends the whole file. */
-    uvm_auto_free char *range =
-        t->offset > 0 ? uvm_format("%llu-", (unsigned long long)t->offset) : NULL;
-    curl_easy_setopt(easy, CURLOPT_RANGE, range); /* copied */
-}
-
-static void prepare(struct transfer *t, enum encoding encoding)
-{
-    CURL *easy = t->easy;
-    curl_easy_reset(easy); /* options only; connections stay */
-    prepare_limits(easy);
-    prepare_request(t, encoding);
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, HTTP_BUFFER);
-    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->detail);
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
-    curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
-    curl_easy_setopt(easy, CURLOPT_XFERINFODATA, t);
-    curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
-    curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_request);
-    curl_easy_setopt(easy, CURLOPT_PREREQDATA, t);
-}
-
-static bool fail_status(long status, struct uvm_error *err)
-{
-    uvm_fail(err, UVM_SOURCE, "HTTP status %ld", status);
-    if (status == HTTP_NOT_FOUND || status == HTTP_GONE)
-        err->sys_errno = ENOENT;
-    return false;
-}
-
-static bool fail_transfer(const struct transfer *t, CURLcode result, struct uvm_error *err)
-{
-    uvm_auto_free char *detail =
-        uvm_printable(t->detail[0] ? t->detail : curl_easy_strerror(result));
-    switch (result) {
-    case CURLE_TOO_MANY_REDIRECTS:
-        return uvm_fail(err, UVM_SOURCE, "more than %ld redirects", HTTP_REDIRECTS);
-    case CURLE_UNSUPPORTED_PROTOCOL:
-        return uvm_fail(err, UVM_SOURCE, "redirected to something other than http or https (%s)",
-                        detail);
-    default:
-        return uvm_fail(err, UVM_SOURCE, "%s", detail);
-    }
-}
-
-/* What became of a transfer. */
-static bool conclude(struct transfer *t, CURLcode result)
-{
-    if (t->err->code != UVM_OK) /* a callback stopped it */
+    if (!t->text)
+        mirror_pace_take(&t->http->pace, len);
+    if (!t->sink.write(t->sink.opaque, data, len, err))
         return false;
-    if (result == CURLE_HTTP_RETURNED_ERROR) {
-        long status = status_of(t->easy);
-        t->range_refused = t->offset > 0 && status == HTTP_RANGE_NOT_SATISFIED;
-        return fail_status(status, t->err);
-    }
-    if (result != CURLE_OK)
-        return fail_transfer(t, result, t->err);
-    return t->started || start(t); /* no byte came */
-}
-
-/* Sets *ret_range_refused when it failed only because the source cannot go on at `offset`. */
-static bool attempt(struct mirror_http *http, const struct mirror_http_request *request,
-                    uint64_t offset, enum encoding encoding, const struct mirror_sink *sink,
-                    bool *ret_range_refused, struct uvm_error *err)
-{
-    struct transfer t = {
-        .easy = http->easy, .request = request, .sink = sink, .offset = offset, .err = err};
-    prepare(&t, encoding);
-    bool ok = conclude(&t, curl_easy_perform(http->easy));
-    *ret_range_refused = t.range_refused;
-    curl_easy_reset(http->easy); /* it must not point into this frame any more */
-    return ok;
-}
-
-static bool get(struct mirror_http *http, const struct mirror_http_request *request,
-                enum encoding encoding, const struct mirror_sink *sink, struct uvm_error *err)
-{
-    bool range_refused = false;
-    if (attempt(http, request, request->offset, encoding, sink, &range_refused, err))
-        return true;
-    if (range_refused) {
-        uvm_error_clear(err);
-        if (attempt(http, request, 0, encoding, sink, &range_refused, err))
-            return true;
-    }
-    uvm_auto_free char *url = uvm_printable(request->url);
-    return uvm_prefix(err, "%s", url);
-}
-
-bool mirror_http_get(struct mirror_http *http, const struct mirror_http_request *request,
-                     const struct mirror_sink *sink, struct uvm_error *err)
-{
-    return get(http, request, ENCODING_NONE, sink, err);
-}
-
-/* ---- small texts ---- */
-
-static bool buf_start(void *opaque, uint64_t offset, uint64_t total, struct uvm_error *err)
-{
-    (void)offset, (void)total; /* the size may be that of the compressed text */
-    return uvm_buf_add(opaque, "", 0, err);
-}
-
-static bool buf_write(void *opaque, const void *data, size_t len, struct uvm_error *err)
-{
-    return uvm_buf_add(opaque, data, len, err);
-}
-
-struct mirror_sink mirror_sink_to_buf(struct uvm_buf *buf)
-{
-    return (struct mirror_sink){buf_start, buf_write, buf};
-}
-
-bool mirror_http_get_text(struct mirror_http *http, const struct mirror_http_request *request,
-                          size_t max, struct uvm_buf *ret_text, struct uvm_error *err)
-{
-    uvm_auto_buf text = {.max = max};
-    struct mirror_sink sink = mirror_sink_to_buf(&text);
-    if (!get(http, request, ENCODING_ANY, &sink, err))
-        return false;
-    uvm_buf_move(ret_text, &text);
+    t->position += len;
     return true;
+}
+
+static bool try_later(struct transfer *t, struct mirror_outcome *outcome)
+{
+    uint64_t delay;
+    if (!outcome->passing)
+        return false;
+    if (!mirror_retry_next(&t->retry, t->position, outcome->retry_after, &delay)) {
+        outcome->failure.sys_errno = EHOSTDOWN;
+        return false;
+    }
+    uvm_notice(t->observer, "%s: %s; trying again in %llu s (%u of %u)", t->title,
+               outcome->failure.message, (unsigned long long)(delay + 500) / 1000,
+               t->retry.failures, t->retry.allowed);
+    t->due = now_ms() + delay;
+    return true;
+}
+
+static bool try_from_start(struct transfer *t, const struct mirror_outcome *outcome)
+{
+    if (!outcome->range_refused)
+        return false;
+    t->no_range = true;
+    t->due = 0;
+    return true;
+}
+
+static void end_exchange(void *opaque, struct mirror_outcome *outcome)
+{
+    struct transfer *t = opaque;
+    mirror_exchange_free(UVM_STEAL(t->exchange));
+    bool again =
+        outcome->failure.code != UVM_OK && (try_from_start(t, outcome) || try_later(t, outcome));
+    if (!again)
+        finish(t, &outcome->failure);
+}
+
+/* Where no checksum will tell what was put together of two versions, the server must. */
+static bool starts_over(const struct transfer *t)
+{
+    return t->text || t->no_range || t->size == MIRROR_SIZE_UNKNOWN ||
+           (t->learns_size && !mirror_header_validator_strong(t->validator));
+}
+
+static void begin_exchange(struct transfer *t)
+{
+    struct mirror_question question = {
+        .url = t->url,
+        .user = t->user,
+        .password = t->password,
+        .offset = starts_over(t) ? 0 : t->position,
+        .size = t->size,
+        .validator = t->validator,
+        .text = t->text,
+    };
+    t->exchange =
+        mirror_exchange_begin(t->http->exchanges, &question,
+                              &(struct mirror_sink){start_bytes, take_bytes, t}, end_exchange, t);
+}
+
+/* ---- the loop's body ---- */
+
+/* Begins the exchanges that are due. Shortens *wait_ms to the time until the next one is. */
+static void begin_due(struct mirror_http *http, uint64_t now, uint64_t *wait_ms)
+{
+    for (size_t i = 0; i < http->count; i++) {
+        struct transfer *t = http->transfers[i];
+        if (!t->exchange && t->due <= now)
+            begin_exchange(t);
+        if (!t->exchange && t->due - now < *wait_ms)
+            *wait_ms = t->due - now;
+    }
+}
+
+static bool check_deadline(const struct mirror_http *http, uint64_t now, struct uvm_error *err)
+{
+    return http->deadline == 0 || now < http->deadline ||
+           uvm_fail(err, UVM_SOURCE, "over the limit of --max-time (%u s)",
+                    http->network.max_seconds);
+}
+
+/* Each in its turn, since the first one may take all that may come. */
+static void resume_paused(struct mirror_http *http)
+{
+    size_t first = http->turn;
+    for (size_t i = 0; i < http->count && may_come(http); i++) {
+        struct transfer *t = http->transfers[(first + i) % http->count];
+        if (t->exchange && mirror_exchange_resume(t->exchange))
+            http->turn = first + i + 1;
+    }
+}
+
+bool mirror_http_step(struct mirror_http *http, unsigned wait_ms, struct uvm_error *err)
+{
+    uint64_t now = now_ms(), wait = wait_ms;
+    if (!check_deadline(http, now, err))
+        return false;
+    begin_due(http, now, &wait);
+    resume_paused(http);
+    uint64_t early = mirror_pace_wait(&http->pace, now_ms());
+    if (early > 0 && early < wait)
+        wait = early;
+    return mirror_exchanges_step(http->exchanges, (unsigned)wait, err);
 }

@@ -1,51 +1,53 @@
 /*
- * http.h: getting the bytes of one URL. Only http.c knows libcurl.
+ * http.h: getting files of web servers, several at once, and not giving up easily.
  *
- * A transfer hands its bytes to a sink, front to back. Trust: whatever a server answers is hostile;
- * the sink decides what becomes of it, and how much of it is too much.
+ * Transfers are begun, and moved on by mirror_http_step, which a loop of the caller calls until
+ * their waiters have been told. All of it belongs to one thread at a time.
  */
 #pragma once
 
-#include "mirror/base/base.h"
-
-#define MIRROR_SIZE_UNKNOWN UINT64_MAX
-
-/* Where the bytes of a file go. Both functions may refuse, which ends the transfer at once. */
-struct mirror_sink {
-    /* Called once before the first byte, also when there is none: the bytes that come stand at
-     * `offset` of the file, which is the one asked for, or 0 when the source cannot go on there.
-     * `total` is the size of the whole file as announced, or MIRROR_SIZE_UNKNOWN; it is a promise,
-     * not a fact. */
-    bool (*start)(void *opaque, uint64_t offset, uint64_t total, struct uvm_error *err);
-    bool (*write)(void *opaque, const void *data, size_t len, struct uvm_error *err);
-    void *opaque;
-};
-
-/* A sink that fills a buffer, up to the buffer's limit (UVM_SPACE). */
-struct mirror_sink mirror_sink_to_buf(struct uvm_buf *buf);
+#include "mirror/mirror.h"
+#include "mirror/transfer.h"
 
 struct mirror_http_request {
-    const char *url;                     /* http or https, escaped, without user and password */
-    const char *user;                    /* NULL = none; sent to the URL's own host only */
-    const char *password;                /* NULL = none */
-    uint64_t offset;                     /* first byte wanted */
-    uint64_t size;                       /* of the whole file; needed when `offset` is not 0 */
-    const struct uvm_observer *observer; /* asked whether to stop */
+    const char *title;    /* printable, for notices; NULL = the URL */
+    const char *url;      /* http or https, escaped, without user and password */
+    const char *user;     /* NULL = none; sent to the URL's own host only */
+    const char *password; /* NULL = none */
+    uint64_t offset;      /* first byte wanted */
+    uint64_t size; /* of the whole file, or MIRROR_SIZE_UNKNOWN; known if `offset` is not 0 */
+    const char *validator; /* of the version that `offset` belongs to; NULL = not known */
+    bool text;             /* may travel compressed; always read from the start */
+    const struct uvm_observer *observer; /* hears of retries */
 };
 
-/* Connections that are kept between transfers. */
+/* Connections, which are kept between transfers, and the transfers under way. */
 struct mirror_http;
-struct mirror_http *mirror_http_new(void);
+
+/* The clock of network.max_seconds starts here. */
+struct mirror_http *mirror_http_new(const struct mirror_network *network);
 void mirror_http_free(struct mirror_http *http);
 UVM_DEFINE_AUTO(struct mirror_http *, mirror_http_free)
 
-/* Gets a file without any Content-Encoding. Follows at most 10 redirects, to http and https only
- * and never from https to http. A source that ignores the range, or answers with another one, is
- * read from the start. UVM_SOURCE for everything that the network or the server does (sys_errno
- * ENOENT for a status that says the file is not there), UVM_INTERRUPTED, or what the sink said. */
-bool mirror_http_get(struct mirror_http *http, const struct mirror_http_request *request,
-                     const struct mirror_sink *sink, struct uvm_error *err);
+/* Milliseconds before the first retry; each further one waits twice as long. 1,000 unless a test
+ * has no time. */
+void mirror_http_set_patience(struct mirror_http *http, unsigned ms);
 
-/* Gets a small text of at most `max` bytes (UVM_SPACE), which may travel compressed. */
-bool mirror_http_get_text(struct mirror_http *http, const struct mirror_http_request *request,
-                          size_t max, struct uvm_buf *ret_text, struct uvm_error *err);
+/* Begins to get a file, without any Content-Encoding. The request is copied. Follows at most 10
+ * redirects, to http and https only and never from https to http. A server that ignores the range,
+ * or answers with another one, is read from the start. What breaks off goes on, and what is worth it
+ * is tried again, as mirror_source_new says. Of a file whose size is not known (which is not signed
+ * then) two transfers make one only when a strong validator says that it is the same version.
+ *
+ * The failure that the waiter gets names the URL. UVM_SOURCE for everything that the network or the
+ * server does (sys_errno ENOENT for a status that says the file is not there, EHOSTDOWN when all
+ * that was worth a retry was tried), or what the sink said. */
+void mirror_http_begin(struct mirror_http *http, const struct mirror_http_request *request,
+                       const struct mirror_sink *sink, const struct mirror_waiter *waiter);
+
+/* Moves all transfers on, or waits up to `wait_ms` for something to happen. UVM_SOURCE when
+ * network.max_seconds are over; the transfers are still there then. */
+bool mirror_http_step(struct mirror_http *http, unsigned wait_ms, struct uvm_error *err);
+
+/* Ends all transfers without telling their waiters. */
+void mirror_http_drop(struct mirror_http *http);

@@ -48,7 +48,10 @@ char *mirror_image_title(const struct mirror_image *image)
     uvm_auto_free char *title = *release && *arch
                                     ? uvm_format("%s %s %s", release, arch, image->version)
                                     : uvm_format("%s %s", image->product, image->version);
-    return mirror_brief(title);
+    uvm_auto_free char *full = strcmp(image->item, "disk1.img") == 0
+                                   ? UVM_STEAL(title)
+                                   : uvm_format("%s %s", title, image->item);
+    return mirror_brief(full);
 }
 
 enum uvm_digest_type mirror_image_digest(const struct mirror_image *image, const char **ret_hex)

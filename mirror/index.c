@@ -16,9 +16,6 @@
 /* Of all files of one source together, as served: they are kept for the bundle. */
 #define STREAMS_BYTES_MAX ((size_t)256 << 20)
 
-#define ARMOR_BEGIN     "-----BEGIN PGP SIGNED MESSAGE-----"
-#define ARMOR_SIGNATURE "-----BEGIN PGP SIGNATURE-----"
-
 /* A file of the source. */
 struct document {
     struct uvm_buf served; /* as it came */
@@ -49,59 +46,13 @@ static void stream_list_clear(struct stream_list *list)
 }
 #define auto_stream_list __attribute__((cleanup(stream_list_clear))) struct stream_list
 
-/* ---- what is inside the armor, when nobody asked for verification ---- */
-
-/* The length of the line at `text`, without its end, and where the next one starts. */
-static size_t line_of(const char *text, const char *end, const char **ret_next)
-{
-    const char *newline = memchr(text, '\n', (size_t)(end - text));
-    size_t len = (size_t)((newline ? newline : end) - text);
-    *ret_next = newline ? newline + 1 : end;
-    return len && text[len - 1] == '\r' ? len - 1 : len;
-}
-
-static bool line_is(const char *line, size_t len, const char *text)
-{
-    return len == strlen(text) && memcmp(line, text, len) == 0;
-}
-
-/* The body of a clear-signed text (RFC 4880, section 7), or the text itself when it has no armor.
- * It is used only with --no-authentication: the result deserves no more trust than any other JSON.
- */
-static bool strip_armor(const struct uvm_buf *served, struct uvm_buf *ret_plain,
-                        struct uvm_error *err)
-{
-    uvm_auto_buf plain = {.max = MIRROR_JSON_MAX};
-    const char *line = served->data, *end = served->data + served->len, *next;
-    size_t len = line_of(line, end, &next);
-    if (!line_is(line, len, ARMOR_BEGIN)) {
-        if (!uvm_buf_add(&plain, served->data, served->len, err))
-            return false;
-        uvm_buf_move(ret_plain, &plain);
-        return true;
-    }
-    for (line = next; line < end && (len = line_of(line, end, &next)) > 0;)
-        line = next; /* headers, up to an empty line */
-    for (line = next; line < end; line = next) {
-        len = line_of(line, end, &next);
-        if (line_is(line, len, ARMOR_SIGNATURE))
-            break;
-        size_t dash = len >= 2 && memcmp(line, "- ", 2) == 0 ? 2 : 0;
-        if (!uvm_buf_add(&plain, line + dash, len - dash, err) ||
-            !uvm_buf_add(&plain, "\n", 1, err))
-            return false;
-    }
-    uvm_buf_move(ret_plain, &plain);
-    return true;
-}
-
 /* ---- one file ---- */
 
 static bool unwrap(struct mirror_source *s, struct document *d, struct uvm_error *err)
 {
     struct uvm_verifier *verifier = mirror_source_verifier(s);
     if (!verifier)
-        return strip_armor(&d->served, &d->plain, err);
+        return uvm_cleartext_body(d->served.data, d->served.len, &d->plain, err);
     return uvm_verifier_clearsigned(verifier, d->served.data, d->served.len, &d->plain,
                                     &d->signature, err);
 }

@@ -9,22 +9,28 @@
 
 #include "mirror/model.h"
 
-/* Number of values that a text can hold at most: each but the first follows a ',' or an opening
- * bracket. What stands between quotes is no structure. An empty object takes two bytes of text and
- * a hundred times that in memory, so this is counted before anything is built. */
-static size_t count_values(const char *text, size_t len)
+/* What jansson takes for each, measured: a member is its key, its place in the object, and a short
+ * string. */
+enum { OBJECT_BYTES = 220, ARRAY_BYTES = 130, MEMBER_BYTES = 170 };
+
+/* Memory that the values of a text can take at most, about: each but the first follows a ',' or an
+ * opening bracket. What stands between quotes is no structure. An empty object takes two bytes of
+ * text and a hundred times that in memory, so this is known before anything is built. */
+static size_t estimate_memory(const char *text, size_t len)
 {
-    size_t count = 1;
+    size_t bytes = len;
     bool quoted = false;
     for (size_t i = 0; i < len; i++) {
         if (quoted && text[i] == '\\')
             i++;
         else if (text[i] == '"')
             quoted = !quoted;
-        else if (!quoted && (text[i] == ',' || text[i] == '{' || text[i] == '['))
-            count++;
+        else if (!quoted && text[i] == ',')
+            bytes += MEMBER_BYTES;
+        else if (!quoted && (text[i] == '{' || text[i] == '['))
+            bytes += text[i] == '{' ? OBJECT_BYTES : ARRAY_BYTES;
     }
-    return count;
+    return bytes;
 }
 
 bool mirror_json_parse(const void *text, size_t len, json_t **ret, struct uvm_error *err)
@@ -34,9 +40,9 @@ bool mirror_json_parse(const void *text, size_t len, json_t **ret, struct uvm_er
                         MIRROR_JSON_MAX);
     if (len == 0)
         return uvm_fail(err, UVM_CONTENT, "JSON is empty");
-    if (count_values(text, len) > MIRROR_JSON_VALUES_MAX)
-        return uvm_fail(err, UVM_CONTENT, "JSON holds more than %zu values",
-                        MIRROR_JSON_VALUES_MAX);
+    if (estimate_memory(text, len) > MIRROR_JSON_MEMORY_MAX)
+        return uvm_fail(err, UVM_CONTENT, "JSON holds more values than fit into %zu MiB of memory",
+                        MIRROR_JSON_MEMORY_MAX >> 20);
     json_error_t why;
     mirror_auto_json *tree = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
     if (!tree) {

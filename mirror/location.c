@@ -180,6 +180,34 @@ bool mirror_location_parse(const char *text, struct mirror_location *ret_locatio
     return true;
 }
 
+/* ---- single files ---- */
+
+static bool split_fault(const char *fault, const char *text, struct uvm_error *err)
+{
+    /* What stands in front of '@' may be a password. */
+    const char *rest = after_scheme(text), *at = strrchr(text, '@');
+    uvm_auto_free char *shown = uvm_printable(rest && at ? at + 1 : text);
+    return uvm_fail(err, UVM_USAGE, "'%s' %s", shown, fault);
+}
+
+bool mirror_location_split(const char *text, char **ret_folder, char **ret_name,
+                           struct uvm_error *err)
+{
+    const char *rest = after_scheme(text);
+    if (rest && strpbrk(rest, "?#"))
+        return split_fault("has a query or a fragment: download it, and name the file", text, err);
+    const char *slash = strrchr(rest ? rest : text, '/');
+    const char *last = slash ? slash + 1 : text;
+    if (!*last || (rest && !slash))
+        return split_fault("names no file", text, err);
+    uvm_auto_free char *name = rest ? unescape(last, strlen(last)) : uvm_strdup(last);
+    if (!name)
+        return split_fault("has a malformed % escape", text, err);
+    *ret_folder = slash ? uvm_strndup(text, (size_t)(last - text)) : uvm_strdup("./");
+    *ret_name = UVM_STEAL(name);
+    return true;
+}
+
 /* ---- paths below ---- */
 
 char *mirror_location_url(const struct mirror_location *location, const char *path)

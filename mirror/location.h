@@ -20,6 +20,12 @@ void mirror_location_clear(struct mirror_location *location);
 bool mirror_location_parse(const char *text, struct mirror_location *ret_location,
                            struct uvm_error *err);
 
+/* Takes a URL or a file's name apart: "https://host/a/b%2Bc" is "b+c" in "https://host/a/". The
+ * folder can be parsed as a location; the name may be anything but empty. UVM_USAGE for a URL that
+ * names no file, or has a query or a fragment. The caller frees both. */
+bool mirror_location_split(const char *text, char **ret_folder, char **ret_name,
+                           struct uvm_error *err);
+
 /* The URL or the file name of a (checked) path below the location. The caller frees it. Every byte
  * that a path segment does not hold literally everywhere is escaped, ':' too: some servers and
  * proxies take it for something else. */

@@ -22,11 +22,11 @@
 
 /* ---- limits ---------------------------------------------------------------------------------- */
 
-#define MIRROR_JSON_MAX        ((size_t)64 << 20) /* an index or products file, as served */
-#define MIRROR_JSON_VALUES_MAX ((size_t)4 << 20)  /* values in it; each takes memory */
-#define MIRROR_KEYS_MAX        1024               /* keys of one product, version or item */
-#define MIRROR_METADATA_MAX    ((size_t)64 << 10) /* bytes of an image's flattened metadata */
-#define MIRROR_PATH_MAX        1024               /* bytes of an image's path */
+#define MIRROR_JSON_MAX        ((size_t)32 << 20)  /* an index or products file, as served */
+#define MIRROR_JSON_MEMORY_MAX ((size_t)320 << 20) /* that its values may take, about */
+#define MIRROR_KEYS_MAX        1024                /* keys of one product, version or item */
+#define MIRROR_METADATA_MAX    ((size_t)64 << 10)  /* bytes of an image's flattened metadata */
+#define MIRROR_PATH_MAX        1024                /* bytes of an image's path */
 #define MIRROR_NAME_MAX        200 /* bytes of a product's, version's or item's name */
 #define MIRROR_SIZE_MAX        ((uint64_t)1 << 50)  /* bytes of an image */
 #define MIRROR_STREAMS_MAX     256                  /* streams followed from one index */
@@ -35,7 +35,7 @@
 /* ---- JSON as simplestreams understands it ---------------------------------------------------- */
 
 /* Parses a whole JSON text strictly: UTF-8, no duplicate key, nothing behind it, an object at the
- * top, at most MIRROR_JSON_MAX bytes, MIRROR_JSON_VALUES_MAX values and jansson's 2,048 levels;
+ * top, at most MIRROR_JSON_MAX bytes, MIRROR_JSON_MEMORY_MAX and jansson's 2,048 levels;
  * integers beyond 64 bits are refused. UVM_CONTENT. The caller owns *ret. */
 bool mirror_json_parse(const void *text, size_t len, json_t **ret, struct uvm_error *err);
 
@@ -69,7 +69,8 @@ void mirror_image_copy(struct mirror_image *to, const struct mirror_image *from)
 const char *mirror_image_get(const struct mirror_image *image, const char *key);
 
 /* "noble amd64 20241004" (release, arch, version), or the product's name and the version where
- * these are missing; printable, for messages. The caller frees it. */
+ * these are missing, and the item's name when it is not "disk1.img"; printable, for messages. The
+ * caller frees it. */
 char *mirror_image_title(const struct mirror_image *image);
 
 /* Builds an image from a flattened metadata object (strings only; it is copied) and the item's own
@@ -206,8 +207,14 @@ int mirror_version_compare(const char *a, const char *b);
 
 /* The products file reduced to a selection: all keys kept at every level and in their order, since
  * that of flattened metadata follows from it; other products, versions and items left out, aliases
- * expanded. Deterministic JSON, ends with a newline; the caller frees it. */
+ * expanded. Deterministic JSON in lines that can be clear-signed, unless a single text in it is too
+ * long for that; hardly larger than it is minified. Ends with a newline; the caller frees it. */
 char *mirror_stream_reduce(const struct mirror_stream *s, const struct mirror_selection *selection);
+
+/* The same, but with everything of each product of which something was chosen: what it takes to tell
+ * that a view of a product is complete. */
+char *mirror_stream_reduce_products(const struct mirror_stream *s,
+                                    const struct mirror_selection *selection);
 
 /* An index ("index:1.0") of `count` streams, whose products file stands at
  * "streams/v1/<content_id><suffix>". `updated` in it is `now`. Deterministic JSON, ends with a
@@ -221,20 +228,44 @@ char *mirror_stream_time(time_t t);
 
 /* ---- sources --------------------------------------------------------------------------------- */
 
+/* How a web server is asked. */
+struct mirror_network {
+    const char *cacert;     /* file of the authorities that may vouch for a server, instead of the
+                           system's; NULL = SSL_CERT_FILE, else the system's */
+    unsigned jobs;          /* downloads at once, 1 to MIRROR_JOBS_MAX */
+    unsigned retries;       /* of one file in a row, without MIRROR_RETRY_PROGRESS between them */
+    uint64_t rate;          /* bytes per second, of all downloads together; 0 = no limit */
+    unsigned stall_seconds; /* fewer than MIRROR_STALL_RATE bytes per second for so long: given up
+                               (and tried again); 0 = never */
+    unsigned max_seconds;   /* of the use of this source as a whole; 0 = no limit */
+};
+#define MIRROR_NETWORK_DEFAULT                                                                     \
+    {                                                                                              \
+        .jobs = 4, .retries = 4, .stall_seconds = 60                                               \
+    } /* to begin with */
+#define MIRROR_JOBS_MAX       32
+#define MIRROR_STALL_RATE     1000                /* bytes per second */
+#define MIRROR_RETRY_PROGRESS ((uint64_t)1 << 20) /* bytes after which retries count anew */
+
 /* Where streams and images come from: http(s)://, file://, or a folder. */
 struct mirror_source_options {
     const char *url;  /* with or without trailing slash */
     const char *path; /* of the index or a products file, below it; "streams/v1/index.sjson" */
     struct uvm_verifier
         *verifier; /* vendor's keys; NULL = no authentication: nothing is verified */
+    struct mirror_network network;
     const struct uvm_observer *observer;
 };
 struct mirror_source;
 
-/* Opens nothing yet. UVM_USAGE for a URL of another scheme, one with a query, or for a path that is
- * unsigned (does not end in ".sjson") although a verifier is given. A user and password in the URL
- * are sent to its host; proxies and SSL_CERT_FILE are taken from the environment, as curl(1)
- * does. */
+/* Opens nothing yet. UVM_USAGE for a URL of another scheme, one with a query, a `cacert` that cannot
+ * be read, or for a path that is unsigned (does not end in ".sjson") although a verifier is given. A
+ * user and password in the URL are sent to its host; proxies are taken from the environment, as
+ * curl(1) does.
+ *
+ * What is worth it (a connection that fails or breaks, a stall, a status of 408, 425, 429, 500, 502,
+ * 503 or 504) is tried again after 1, 2, 4, ... seconds, or when a Retry-After says (at most 5
+ * minutes), each time with a notice. */
 bool mirror_source_new(const struct mirror_source_options *options,
                        struct mirror_source **ret_source, struct uvm_error *err);
 void mirror_source_free(struct mirror_source *s);
@@ -264,6 +295,8 @@ bool mirror_source_streams(struct mirror_source *s, const struct mirror_filters 
  *     uvmirror/verified.json          which files were verified: size, mtime, inode, checksums
  *     uvmirror/partial/<hex>          downloads that are not complete, named by their checksum
  *     uvmirror/serial                 the last bundle's serial
+ *     uvmirror/streams/...            which streams and images it holds, see below
+ *     uvmirror/origins/...            the checksum files that added images came with
  *     uvmirror/bundles/<id>/...       the small members of every bundle written
  */
 struct mirror_tree;
@@ -277,18 +310,8 @@ const char *mirror_tree_dir(const struct mirror_tree *t);
 
 /* Whether the verified bytes of an image are in place. Looks at size, mtime, inode and the record,
  * not at the content. A downloaded file is not synced, for speed; its record counts until the
- * machine starts again, and then the next mirror_tree_fetch hashes it. */
+ * machine starts again, and then the next download hashes it. */
 bool mirror_tree_has(const struct mirror_tree *t, const struct mirror_image *image);
-
-/* Downloads one image, or does nothing when the tree has it. A file that is there without a record
- * is hashed, and taken when it is the image. Size and every signed checksum are computed while
- * bytes arrive; only a file for which all hold gets its final name. UVM_SOURCE (network),
- * UVM_CONTENT (other bytes than signed), UVM_SPACE, UVM_INTERRUPTED, UVM_FAILED (the folder). A
- * partial download is kept, except after UVM_CONTENT, and the next call goes on from it when the
- * source can. */
-bool mirror_tree_fetch(struct mirror_tree *t, struct mirror_source *source,
-                       const struct mirror_image *image, const struct uvm_observer *observer,
-                       struct uvm_error *err);
 
 /* The SHA-256 of an image in the tree: what its stream signs, else from the record of the download,
  * which computes both. `hex` as in uvm_digest_finish. */
@@ -309,6 +332,239 @@ bool mirror_tree_next_serial(struct mirror_tree *t, time_t now, uint64_t *ret_se
 bool mirror_tree_keep(struct mirror_tree *t, const char *id, const char *name, const void *data,
                       size_t len, struct uvm_error *err);
 
+/* ---- downloads ------------------------------------------------------------------------------- */
+
+/* Images on their way into a tree, in a thread of its own, several at once. While it runs, the
+ * observer is called from that thread too, and the tree may be asked (has, sha256, open_image,
+ * read, origin) and keep what belongs to a bundle (next_serial, keep), but belongs to the download
+ * otherwise, as the source does. */
+struct mirror_download;
+
+/* Starts to download those of `images` that the tree does not have, in this order, network.jobs at a
+ * time. A file that is there without a record is hashed, and taken when it is the image. Size and
+ * every signed checksum are computed while bytes arrive; only a file for which all hold gets its
+ * final name. A partial download is kept, except when its bytes are wrong, and the next run goes on
+ * from it: asked for with Range, and If-Range where the server named a version of the file. When an
+ * image fails, the others go on. Images of equal content are downloaded once each, one after the
+ * other. `images` (the array and what it points to), tree, source and observer must outlive it. */
+struct mirror_download *mirror_download_start(struct mirror_tree *t, struct mirror_source *source,
+                                              const struct mirror_image *const *images,
+                                              size_t count, const struct uvm_observer *observer);
+
+/* Waits for the end of all. What ends the whole is the error, if there was such a thing: UVM_SPACE,
+ * UVM_INTERRUPTED, network.max_seconds (UVM_SOURCE), or a source that is down (UVM_SOURCE): when as
+ * many images in a row as there are jobs, but at least four, have used up their retries, the others
+ * are not tried. Else it is that of the first image, in their order, which failed: UVM_SOURCE
+ * (network), UVM_CONTENT (other bytes than signed), UVM_FAILED (the folder). Images that failed beside
+ * it are told by warnings; those that did not are in the tree. */
+bool mirror_download_wait(struct mirror_download *d, struct uvm_error *err);
+
+/* Stops what still runs (partial files stay) and waits for the thread. */
+void mirror_download_free(struct mirror_download *d);
+UVM_DEFINE_AUTO(struct mirror_download *, mirror_download_free)
+
+/* The bytes of one image, whose end is reported only when they are the signed ones. */
+struct mirror_reader;
+struct uvm_reader mirror_reader_bytes(struct mirror_reader *r);
+void mirror_reader_free(struct mirror_reader *r);
+UVM_DEFINE_AUTO(struct mirror_reader *, mirror_reader_free)
+
+/* Reads an image of the tree and hashes it on the way. UVM_CONTENT when it is not what was verified,
+ * and its record is forgotten, so that the next fetch brings it anew. */
+bool mirror_tree_read(const struct mirror_tree *t, const struct mirror_image *image,
+                      struct mirror_reader **ret_reader, struct uvm_error *err);
+
+/* Reads an image as its download goes on, which it waits for; any thread may, and must free the
+ * reader before the download. What this download has hashed is not hashed again; an image that the
+ * tree had before, or that mirror_download_start was not given, is read by mirror_tree_read. Fails
+ * as the download of the image did, and with UVM_CONTENT when the source began to serve another
+ * file: a download that starts over is not followed, but may come to a good end
+ * (mirror_download_wait tells). */
+bool mirror_download_read(struct mirror_download *d, const struct mirror_image *image,
+                          struct mirror_reader **ret_reader, struct uvm_error *err);
+
+/* ---- what a mirror holds --------------------------------------------------------------------- */
+
+/* For each stream (by content_id) the mirror keeps the vendor's file of the last good fetch, and
+ * which of its images that and earlier fetches chose. A fetch speaks about the products that it
+ * chose from: of these, what it did not choose and its filters do not hide is superseded. Images of
+ * other products, or hidden by its filters, stay held as long as the new file lists them unchanged.
+ * A file of the mirror that no stream holds, or awaits, is removed.
+ *
+ *     uvmirror/streams/<content_id>.json        the record: source, path, signer, images, `max` of
+ *                                               each product, and what a fetch still awaits
+ *     uvmirror/streams/<sha256>                 the vendor's file, byte for byte
+ */
+
+/* What a removal was about; dry run: would be. Functions add to it, so that one can stand for
+ * several streams. */
+struct mirror_removed {
+    struct uvm_strings paths;
+    uint64_t bytes;
+};
+void mirror_removed_clear(struct mirror_removed *r);
+#define mirror_auto_removed __attribute__((cleanup(mirror_removed_clear))) struct mirror_removed
+
+/* Before the download: records durably that these images are awaited, so that what is downloaded of
+ * them stays although the run may end early. UVM_CONTENT when a path of them clashes with what
+ * another stream holds, naming that stream. Warns when the stream was held with a later `updated`,
+ * and when its record is damaged, which is then replaced; notes when it came from another source.
+ * UVM_CONTENT for a source's stream that calls itself MIRROR_LOCAL_ID. UVM_FAILED when a newer
+ * version wrote a record of this mirror. */
+bool mirror_tree_await(struct mirror_tree *t, const struct mirror_stream *stream,
+                       const struct mirror_selection *selection,
+                       const struct uvm_observer *observer, struct uvm_error *err);
+
+/* What a fetch chose of a stream, and how. */
+struct mirror_choice {
+    const struct mirror_selection *selection;
+    const struct mirror_filters *filters; /* it was made with */
+    unsigned max;                         /* the same */
+    bool allow_older; /* the stream counts although an `updated` that is later was held */
+};
+
+/* Takes those products out of a selection of which the tree lacks an image. */
+void mirror_tree_drop_missing(const struct mirror_tree *t, struct mirror_selection *selection);
+
+/* After it: the tree has all images of the selection. Records that the stream is held so, durably,
+ * and removes what was superseded. When the stream was held with a later `updated`, which may be
+ * somebody's way to bring old images back, nothing of this is done unless allowed. A file that cannot be removed is told by a warning and tried again by the next call; when
+ * the record of another stream is damaged, which may hold any file, nothing is removed. UVM_FAILED
+ * when a newer version wrote a record of this mirror. */
+bool mirror_tree_hold(struct mirror_tree *t, const struct mirror_stream *stream,
+                      const struct mirror_choice *choice, const struct uvm_observer *observer,
+                      struct mirror_removed *removed, struct uvm_error *err);
+
+/* What mirror_tree_hold would remove; a path that is in *removed already is not added again. Changes
+ * nothing. */
+bool mirror_tree_superseded(const struct mirror_tree *t, const struct mirror_stream *stream,
+                            const struct mirror_choice *choice, struct mirror_removed *removed,
+                            struct uvm_error *err);
+
+/* The streams that are held, by content_id: parsed from the kept files, with source, path and signer
+ * from the record. Each element is owned by the caller. UVM_CONTENT names a damaged one. */
+bool mirror_tree_held_streams(const struct mirror_tree *t, struct mirror_stream ***ret_streams,
+                              size_t *ret_count, struct uvm_error *err);
+
+/* As mirror_stream_select, among the held images alone. max_versions 0 = as many as each product was
+ * fetched with; more than that is not asked of any. A product of which one of the newest so many
+ * importable versions is not held is not complete. */
+bool mirror_tree_select(const struct mirror_tree *t, const struct mirror_stream *stream,
+                        const struct mirror_filters *filters, unsigned max_versions,
+                        struct mirror_selection *ret_selection, struct uvm_error *err);
+
+/* Hashes those held images that are there but not on record, as after a start of the machine, so
+ * that mirror_tree_has knows them: to be called before mirror_tree_select. What turns out bad stays
+ * unknown. UVM_INTERRUPTED, UVM_FAILED when a file cannot be read. */
+bool mirror_tree_recall(struct mirror_tree *t, const struct uvm_observer *observer,
+                        struct uvm_error *err);
+
+/* Hashes every held image again, whatever the record of verified files says. UVM_INTERRUPTED;
+ * UVM_FAILED when a file cannot be read, which may yet be good; UVM_CONTENT when a record is
+ * damaged. */
+struct mirror_checked {
+    size_t good;
+    struct uvm_strings bad; /* paths; forgotten and removed: the next fetch downloads them again */
+    uint64_t bytes;
+};
+void mirror_checked_clear(struct mirror_checked *c);
+bool mirror_tree_check(struct mirror_tree *t, const struct uvm_observer *observer,
+                       struct mirror_checked *ret_checked, struct uvm_error *err);
+
+/* ---- images of the site's own ---------------------------------------------------------------- */
+
+/* The mirror's own stream holds what no vendor lists: golden images of the site, and cloud images of
+ * other distributions. It is made here, unsigned; a bundle signs it as its origin. */
+#define MIRROR_LOCAL_ID "uvmirror:local"
+
+#define MIRROR_CHECKSUMS_MAX ((size_t)1 << 20)  /* bytes of a checksum file */
+#define MIRROR_SIGNATURE_MAX ((size_t)64 << 10) /* of its detached signature */
+
+/* The distribution's own word for an added image: its checksum file. */
+struct mirror_origin {
+    struct uvm_buf checksums; /* SHA256SUMS, SHA512SUMS or CHECKSUM, perhaps clear-signed */
+    struct uvm_buf signature; /* detached; empty when it is clear-signed, or not signed */
+    char *name;               /* of the image in it */
+    char *signer;             /* fingerprint, NULL = not verified */
+};
+void mirror_origin_clear(struct mirror_origin *o);
+#define mirror_auto_origin __attribute__((cleanup(mirror_origin_clear))) struct mirror_origin
+
+/* The checksum that a checksum file gives for `name`: lines of sha256sum(1) or sha512sum(1)
+ * ("<hex>  name", "<hex> *name") or of BSD ("SHA256 (name) = <hex>"); "./" before a name is passed
+ * over, other lines too. *ret_type says which. UVM_CONTENT when the name is not in it, or is in it
+ * with two different sums of one type; the strongest type counts. `text` is as trusted as its
+ * signature. */
+bool mirror_checksums_find(const void *text, size_t len, const char *name,
+                           enum uvm_digest_type *ret_type, char ret_hex[UVM_DIGEST_HEX_MAX],
+                           struct uvm_error *err);
+
+/* Where an origin comes from. Each is a file, or an http(s) URL. */
+enum mirror_origin_flag {
+    MIRROR_ORIGIN_SIGNED = 1, /* a signature must be found: where none is named and the file is not
+                                 clear-signed, beside it, as .gpg, .sign, .asc or .sig */
+};
+struct mirror_origin_request {
+    const char *checksums;
+    const char *signature; /* detached; NULL = none is named */
+    const char *image;     /* its file name is the one to look for */
+    unsigned flags;        /* enum mirror_origin_flag */
+    struct mirror_network network;
+    const struct uvm_observer *observer;
+};
+
+/* Reads or downloads the parts of an origin, and believes nothing of them. UVM_SOURCE, UVM_SPACE
+ * (over a limit), UVM_USAGE, UVM_TRUST when a signature must be found and is not. */
+bool mirror_origin_get(const struct mirror_origin_request *request,
+                       struct mirror_origin *ret_origin, struct uvm_error *err);
+
+/* What an origin says of its name. With a verifier its signature must be good (UVM_TRUST), and
+ * *ret_sig, which may be NULL, says whose it is; without one nothing is verified. UVM_CONTENT as
+ * mirror_checksums_find. */
+bool mirror_origin_read(const struct mirror_origin *origin, struct uvm_verifier *verifier,
+                        enum uvm_digest_type *ret_type, char ret_hex[UVM_DIGEST_HEX_MAX],
+                        struct uvm_signature *ret_sig, struct uvm_error *err);
+
+/* Verifies an origin: its signature by a key of `verifier` (clear-signed, or detached), and that it
+ * gives exactly this image's checksum for its name. UVM_TRUST. */
+bool mirror_origin_check(const struct mirror_origin *origin, const struct mirror_image *image,
+                         struct uvm_verifier *verifier, struct uvm_signature *ret_sig,
+                         struct uvm_error *err);
+
+struct mirror_addition {
+    const char *image;      /* a file, or an http(s) URL */
+    const json_t *metadata; /* KEY=VALUE pairs as strings: release, arch, version at least */
+    const char *sha256;     /* expected, lower-case hex; NULL = not known */
+    const struct mirror_origin *origin; /* NULL = none; its checksum must hold */
+    struct uvm_verifier *verifier;      /* of who signed the origin; NULL = it is not verified */
+    uint64_t max_virtual;               /* 0 = MIRROR_VIRTUAL_MAX */
+    struct mirror_network network;
+    const struct uvm_observer *observer;
+};
+
+/* Takes an image into the mirror: copied or downloaded, hashed, its head checked as
+ * mirror_qcow2_check does, put at "local/<release>/<arch>/<version>/<file name>", and listed in the
+ * local stream, whose `updated` becomes `now` (or a second more than it was). `product` and `label`
+ * among the metadata have defaults ("local:<release>:<arch>", "local"); `version_name`, when it is
+ * there, names the version instead of `version`. The same product and version again with the same
+ * bytes replaces the metadata, and the origin when there is one; with other bytes it is UVM_CONTENT.
+ * UVM_USAGE for metadata that make no sound image, or a product's name of a mirrored stream;
+ * UVM_TRUST for the origin's signature; UVM_CONTENT when it is no qcow2 image or not the expected
+ * bytes; UVM_SOURCE, UVM_SPACE, UVM_INTERRUPTED, UVM_FAILED as a download. Nothing is left of an
+ * image that was not taken. */
+bool mirror_tree_add(struct mirror_tree *t, const struct mirror_addition *addition, time_t now,
+                     struct mirror_image *ret_image, struct uvm_error *err);
+
+/* Takes added images that the filters let through out of the mirror again. UVM_FAILED when there is
+ * none. */
+bool mirror_tree_add_remove(struct mirror_tree *t, const struct mirror_filters *filters, time_t now,
+                            const struct uvm_observer *observer, struct mirror_removed *ret_removed,
+                            struct uvm_error *err);
+
+/* The origin that an added image came with. False, without error (UVM_OK), when it has none. */
+bool mirror_tree_origin(const struct mirror_tree *t, const struct mirror_image *image,
+                        struct mirror_origin *ret_origin, struct uvm_error *err);
+
 /* ---- qcow2 ----------------------------------------------------------------------------------- */
 
 /* What a qcow2's header says (QEMU, docs/interop/qcow2.txt). */
@@ -320,7 +576,8 @@ struct mirror_qcow2 {
     uint32_t l1_entries;
     uint64_t refcount_offset;
     uint32_t refcount_clusters;
-    unsigned compression; /* 0 = deflate, 1 = zstd */
+    unsigned refcount_order; /* a refcount has 2^refcount_order bits */
+    unsigned compression;    /* 0 = deflate, 1 = zstd */
 };
 
 /* Bytes from the start of a file that mirror_qcow2_check wants, or the whole file when shorter. */
@@ -328,12 +585,49 @@ struct mirror_qcow2 {
 
 /* Checks the head of a qcow2 file before anything else touches it (section 6, "qcow2 safety"):
  * version 2 or 3; no backing file, external data file, encryption or internal snapshot; no
- * incompatible feature but compression type (dirty and corrupt are refused too); cluster bits 9-21;
+ * incompatible feature but compression type (dirty and corrupt are refused too); no dirty bitmaps
+ * that count; cluster bits 9-21;
  * virtual size from 1 to `max_virtual`; L1 and refcount tables aligned, inside the file, and the L1
  * table no smaller than the virtual size wants; header extensions well-formed and none of them an
  * external data file or encryption. `head` is hostile. UVM_CONTENT with the reason. */
 bool mirror_qcow2_check(const void *head, size_t len, uint64_t file_size, uint64_t max_virtual,
                         struct mirror_qcow2 *ret_info, struct uvm_error *err);
+
+/* The structure behind the head, checked while a file's bytes pass, once and front to back: L1 and
+ * L2 tables, refcount table and blocks, and which cluster serves what. Refused with UVM_CONTENT:
+ *
+ * - a table or a cluster that is not aligned or not inside the file (a last data cluster may be cut
+ *   off by the file's end, as QEMU leaves it);
+ * - a cluster that serves two masters; compressed clusters alone may share one among themselves;
+ * - reserved bits that are set, and flags that contradict each other;
+ * - a refcount below the number of references, or above one where an entry is marked as `copied`.
+ *   Refcounts that are too high waste space and harm nobody.
+ *
+ * Memory: 4 bytes for each cluster of the file, of which there may be MIRROR_QCOW2_CLUSTERS_MAX,
+ * and 8 for each refcount block. */
+#define MIRROR_QCOW2_CLUSTERS_MAX ((uint64_t)8 << 20) /* 512 GiB in clusters of 64 KiB */
+struct mirror_qcow2_tables;
+
+/* `info` comes from mirror_qcow2_check of the same file. UVM_SPACE when it has too many clusters. */
+bool mirror_qcow2_tables_new(const struct mirror_qcow2 *info, uint64_t file_size,
+                             struct mirror_qcow2_tables **ret_tables, struct uvm_error *err);
+void mirror_qcow2_tables_free(struct mirror_qcow2_tables *t);
+UVM_DEFINE_AUTO(struct mirror_qcow2_tables *, mirror_qcow2_tables_free)
+
+/* The next `len` bytes of the file. What stands in a table is checked at once. */
+bool mirror_qcow2_tables_feed(struct mirror_qcow2_tables *t, const void *data, size_t len,
+                              struct uvm_error *err);
+
+/* A table may stand ahead of the one that tells where it is (an image that was resized). After the
+ * file's end: the first stretch of the file, whole clusters, that has to be seen once more; false
+ * when there is none. Its bytes are fed next, after which the question is asked again. */
+bool mirror_qcow2_tables_missing(struct mirror_qcow2_tables *t, uint64_t *ret_offset,
+                                 uint64_t *ret_len);
+
+/* After all of it: whether the whole is sound. *ret_inflated is how many bytes the compressed
+ * clusters will have once they are inflated. */
+bool mirror_qcow2_tables_finish(const struct mirror_qcow2_tables *t, uint64_t *ret_inflated,
+                                struct uvm_error *err);
 
 /* The backing file's name in the header of a qcow or qcow2 file that is already on this host (a
  * guest's overlay): where it lies. *ret_len is 0 when there is none, or when this is no such file.

@@ -20,7 +20,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "mirror/mirror.h"
+#include "mirror/qcow2.h"
 
 #define MAGIC           0x514649fbu
 #define V2_LENGTH       72
@@ -30,35 +30,29 @@
 #define L1_BYTES_MAX    ((uint64_t)32 << 20) /* QEMU's own limits */
 #define REFCOUNT_MAX    ((uint64_t)8 << 20)
 #define REFCOUNT_ORDER  6
-#define BACKING_MAX     1023
+
+#define V2_REFCOUNT_ORDER 4
+#define BACKING_MAX       1023
 
 #define INCOMPATIBLE_DIRTY       (UINT64_C(1) << 0)
 #define INCOMPATIBLE_CORRUPT     (UINT64_C(1) << 1)
 #define INCOMPATIBLE_DATA_FILE   (UINT64_C(1) << 2)
 #define INCOMPATIBLE_COMPRESSION (UINT64_C(1) << 3)
 
+#define AUTOCLEAR_BITMAPS (UINT64_C(1) << 0)
+
 #define EXTENSION_END        0
 #define EXTENSION_ENCRYPTION 0x0537be77u
 #define EXTENSION_DATA_FILE  0x44415441u
-
-static uint32_t be32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static uint64_t be64(const uint8_t *p)
-{
-    return (uint64_t)be32(p) << 32 | be32(p + 4);
-}
 
 /* ---- checks, in the order of the header ------------------------------------------------------ */
 
 static bool check_version(const uint8_t *head, size_t len, struct mirror_qcow2 *info,
                           struct uvm_error *err)
 {
-    if (len < 8 || be32(head) != MAGIC)
+    if (len < 8 || mirror_be32(head) != MAGIC)
         return uvm_fail(err, UVM_CONTENT, "is not a qcow2 image");
-    info->version = be32(head + 4);
+    info->version = mirror_be32(head + 4);
     if (info->version != 2 && info->version != 3)
         return uvm_fail(err, UVM_CONTENT, "is qcow version %u, not 2 or 3", info->version);
     if (len < (info->version == 2 ? V2_LENGTH : V3_LENGTH))
@@ -68,11 +62,11 @@ static bool check_version(const uint8_t *head, size_t len, struct mirror_qcow2 *
 
 static bool check_plain(const uint8_t *head, struct uvm_error *err)
 {
-    if (be64(head + 8) || be32(head + 16))
+    if (mirror_be64(head + 8) || mirror_be32(head + 16))
         return uvm_fail(err, UVM_CONTENT, "qcow2 image has a backing file");
-    if (be32(head + 32))
+    if (mirror_be32(head + 32))
         return uvm_fail(err, UVM_CONTENT, "qcow2 image is encrypted");
-    if (be32(head + 60))
+    if (mirror_be32(head + 60))
         return uvm_fail(err, UVM_CONTENT, "qcow2 image has internal snapshots");
     return true;
 }
@@ -80,12 +74,12 @@ static bool check_plain(const uint8_t *head, struct uvm_error *err)
 static bool check_geometry(const uint8_t *head, uint64_t max_virtual, struct mirror_qcow2 *info,
                            struct uvm_error *err)
 {
-    uint32_t bits = be32(head + 20);
+    uint32_t bits = mirror_be32(head + 20);
     if (bits < CLUSTER_BITS_LO || bits > CLUSTER_BITS_HI)
         return uvm_fail(err, UVM_CONTENT, "qcow2 cluster bits are %" PRIu32 ", not %d to %d", bits,
                         CLUSTER_BITS_LO, CLUSTER_BITS_HI);
     info->cluster_bits = bits;
-    info->virtual_size = be64(head + 24);
+    info->virtual_size = mirror_be64(head + 24);
     if (info->virtual_size < 1 || info->virtual_size > max_virtual)
         return uvm_fail(err, UVM_CONTENT,
                         "qcow2 virtual size of %" PRIu64 " bytes is not from 1 to the limit of "
@@ -111,14 +105,19 @@ static const char *feature_fault(uint64_t incompatible)
 static bool check_v3(const uint8_t *head, size_t len, struct mirror_qcow2 *info, size_t *ret_length,
                      struct uvm_error *err)
 {
-    uint64_t incompatible = be64(head + 72);
-    uint32_t length = be32(head + 100);
+    uint64_t incompatible = mirror_be64(head + 72);
+    uint32_t length = mirror_be32(head + 100);
     const char *fault = feature_fault(incompatible);
     if (fault)
         return uvm_fail(err, UVM_CONTENT, "qcow2 image %s", fault);
-    if (be32(head + 96) > REFCOUNT_ORDER)
-        return uvm_fail(err, UVM_CONTENT, "qcow2 refcount order is %" PRIu32 ", over %d",
-                        be32(head + 96), REFCOUNT_ORDER);
+    /* Tables of their own, which nothing here needs. Without this bit QEMU passes over them. */
+    if (mirror_be64(head + 88) & AUTOCLEAR_BITMAPS)
+        return uvm_fail(err, UVM_CONTENT,
+                        "qcow2 image has dirty bitmaps ('qemu-img convert' leaves them out)");
+    info->refcount_order = mirror_be32(head + 96);
+    if (info->refcount_order > REFCOUNT_ORDER)
+        return uvm_fail(err, UVM_CONTENT, "qcow2 refcount order is %u, over %d",
+                        info->refcount_order, REFCOUNT_ORDER);
     if (length < V3_LENGTH || length % 8 || length > len ||
         length > (uint64_t)1 << info->cluster_bits)
         return uvm_fail(err, UVM_CONTENT, "qcow2 header length of %" PRIu32 " makes no sense",
@@ -139,7 +138,7 @@ static bool check_extensions(const uint8_t *head, size_t len, size_t at,
     while (at < end) {
         if (at + 8 > len)
             return uvm_fail(err, UVM_CONTENT, "qcow2 header extensions have no end");
-        uint32_t type = be32(head + at), size = be32(head + at + 4);
+        uint32_t type = mirror_be32(head + at), size = mirror_be32(head + at + 4);
         at += 8;
         if (type == EXTENSION_END)
             return true;
@@ -182,10 +181,10 @@ static bool check_tables(const uint8_t *head, uint64_t file_size, struct mirror_
                          struct uvm_error *err)
 {
     uint64_t cluster = (uint64_t)1 << info->cluster_bits;
-    info->l1_entries = be32(head + 36);
-    info->l1_offset = be64(head + 40);
-    info->refcount_offset = be64(head + 48);
-    info->refcount_clusters = be32(head + 56);
+    info->l1_entries = mirror_be32(head + 36);
+    info->l1_offset = mirror_be64(head + 40);
+    info->refcount_offset = mirror_be64(head + 48);
+    info->refcount_clusters = mirror_be32(head + 56);
     struct extent l1 = {info->l1_offset, (uint64_t)info->l1_entries * 8};
     struct extent refcounts = {info->refcount_offset, info->refcount_clusters * cluster};
     if (l1.bytes > L1_BYTES_MAX || info->l1_entries < l1_wanted(info))
@@ -204,7 +203,7 @@ static bool check_tables(const uint8_t *head, uint64_t file_size, struct mirror_
 bool mirror_qcow2_check(const void *head, size_t len, uint64_t file_size, uint64_t max_virtual,
                         struct mirror_qcow2 *ret_info, struct uvm_error *err)
 {
-    struct mirror_qcow2 info = {0};
+    struct mirror_qcow2 info = {.refcount_order = V2_REFCOUNT_ORDER};
     size_t header_length = V2_LENGTH;
     if (len > file_size || len < (file_size < MIRROR_QCOW2_HEAD ? file_size : MIRROR_QCOW2_HEAD))
         return uvm_fail(err, UVM_CONTENT, "head of %zu bytes does not fit a file of %" PRIu64, len,
@@ -225,15 +224,15 @@ bool mirror_qcow2_backing(const void *head, size_t len, uint64_t *ret_offset, ui
                           struct uvm_error *err)
 {
     const uint8_t *p = head;
-    if (len < 4 || be32(p) != MAGIC) {
+    if (len < 4 || mirror_be32(p) != MAGIC) {
         *ret_offset = 0;
         *ret_len = 0;
         return true;
     }
     if (len < 20)
         return uvm_fail(err, UVM_CONTENT, "qcow header is cut off");
-    uint32_t version = be32(p + 4), size = be32(p + 16);
-    uint64_t offset = be64(p + 8);
+    uint32_t version = mirror_be32(p + 4), size = mirror_be32(p + 16);
+    uint64_t offset = mirror_be64(p + 8);
     if (version < 1 || version > 3)
         return uvm_fail(err, UVM_CONTENT, "qcow version %" PRIu32 " is unknown", version);
     if (offset && (size > BACKING_MAX || offset > (uint64_t)INT64_MAX - size))

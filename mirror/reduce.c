@@ -2,10 +2,22 @@
  * What the mirror publishes of a stream: the products file without what was not chosen, and an
  * index of such files. Keys keep their order, since the order of flattened metadata follows from
  * it.
+ *
+ * A value that fits in a line stands in one, so that the text is hardly larger than a minified one
+ * and still can be clear-signed, which bounds a line. For an item of the usual size that is
+ *
+ *     {
+ *      "products":{
+ *       "com.ubuntu.cloud:server:24.04:amd64":{
+ *        "arch":"amd64",
+ *        "versions":{
+ *         "20241004":{"items":{"disk1.img":{"ftype":"disk1.img","path":...}},"label":"release"}}}}}
  */
+#include <stdio.h>
+
 #include "mirror/model.h"
 
-#define DUMP_FLAGS JSON_INDENT(1)
+#define LINE_BYTES 1000
 
 /* A copy of an object, whose values are shared, with another value (owned) for one key. */
 static json_t *copy_with(json_t *node, const char *key, json_t *value)
@@ -55,36 +67,134 @@ static json_t *reduce_versions(json_t *versions, const json_t *chosen)
     return out;
 }
 
-static json_t *reduce_products(const json_t *products, const struct mirror_selection *selection)
+/* The product without what was not chosen of it. A new reference. */
+static json_t *reduce_product(json_t *product, const struct mirror_product *selected)
 {
+    mirror_auto_json *chosen = chosen_items(selected);
+    json_t *versions = reduce_versions(mirror_object_get(product, "versions"), chosen);
+    return copy_with(product, "versions", versions);
+}
+
+/* The product as it is. A new reference. */
+static json_t *keep_product(json_t *product, const struct mirror_product *selected)
+{
+    (void)selected;
+    return json_incref(product);
+}
+
+/* ---- text ------------------------------------------------------------------------------------ */
+
+static void put(FILE *out, const json_t *value)
+{
+    if (json_dumpf(value, out, JSON_COMPACT | JSON_ENCODE_ANY) < 0)
+        abort();
+}
+
+static void put_line_break(FILE *out, int depth)
+{
+    fprintf(out, "\n%*s", depth, "");
+}
+
+static int count_down(const char *text, size_t len, void *opaque)
+{
+    size_t *left = opaque;
+    (void)text;
+    if (len > *left)
+        return -1; /* ends the dump */
+    *left -= len;
+    return 0;
+}
+
+static bool fits_in_a_line(const json_t *value)
+{
+    size_t left = LINE_BYTES;
+    return json_dump_callback(value, count_down, &left, JSON_COMPACT | JSON_ENCODE_ANY) == 0;
+}
+
+static void put_value(FILE *out, json_t *value, int depth);
+
+static void put_object(FILE *out, json_t *object, int depth)
+{
+    const char *key, *before = "{";
+    json_t *value;
+    json_object_foreach(object, key, value)
+    {
+        mirror_auto_json *name = json_string(key);
+        fputs(before, out);
+        put_line_break(out, depth);
+        put(out, name);
+        fputc(':', out);
+        put_value(out, value, depth);
+        before = ",";
+    }
+    fputc('}', out);
+}
+
+static void put_array(FILE *out, json_t *array, int depth)
+{
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        fputc(i ? ',' : '[', out);
+        put_line_break(out, depth);
+        put_value(out, json_array_get(array, i), depth);
+    }
+    fputc(']', out);
+}
+
+/* The parts of an object or list that is broken up stand `depth` + 1 blanks from the left. What is
+ * empty, or is neither, is never broken. */
+static void put_value(FILE *out, json_t *value, int depth)
+{
+    bool whole =
+        (json_object_size(value) == 0 && json_array_size(value) == 0) || fits_in_a_line(value);
+    if (whole)
+        put(out, value);
+    else if (json_is_object(value))
+        put_object(out, value, depth + 1);
+    else
+        put_array(out, value, depth + 1);
+}
+
+/* Ends with a newline; the caller frees it. */
+static char *lines(json_t *tree)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+    if (!out)
+        abort();
+    put_value(out, tree, 0);
+    fputc('\n', out);
+    if (fclose(out) != 0 || !text)
+        abort();
+    return text;
+}
+
+/* ---- streams --------------------------------------------------------------------------------- */
+
+static char *reduce(const struct mirror_stream *s, const struct mirror_selection *selection,
+                    json_t *(*reduced)(json_t *product, const struct mirror_product *selected))
+{
+    const json_t *products = json_object_get(s->tree, "products");
     json_t *out = json_object();
     for (size_t i = 0; i < selection->count; i++) {
         json_t *product = mirror_object_get(products, selection->products[i].name);
-        if (!product)
-            continue;
-        mirror_auto_json *chosen = chosen_items(&selection->products[i]);
-        json_t *versions = reduce_versions(mirror_object_get(product, "versions"), chosen);
-        json_object_set_new(out, selection->products[i].name,
-                            copy_with(product, "versions", versions));
+        if (product)
+            json_object_set_new(out, selection->products[i].name,
+                                reduced(product, &selection->products[i]));
     }
-    return out;
-}
-
-static char *dump(const json_t *tree)
-{
-    char *text = json_dumps(tree, DUMP_FLAGS);
-    if (!text)
-        abort();
-    char *line = uvm_format("%s\n", text);
-    free(text);
-    return line;
+    mirror_auto_json *tree = copy_with(s->tree, "products", out);
+    return lines(tree);
 }
 
 char *mirror_stream_reduce(const struct mirror_stream *s, const struct mirror_selection *selection)
 {
-    json_t *products = reduce_products(json_object_get(s->tree, "products"), selection);
-    mirror_auto_json *reduced = copy_with(s->tree, "products", products);
-    return dump(reduced);
+    return reduce(s, selection, reduce_product);
+}
+
+char *mirror_stream_reduce_products(const struct mirror_stream *s,
+                                    const struct mirror_selection *selection)
+{
+    return reduce(s, selection, keep_product);
 }
 
 static json_t *index_entry(const struct mirror_stream *s, const struct mirror_selection *selection,
@@ -117,5 +227,8 @@ char *mirror_index_text(const struct mirror_stream *const *streams,
     json_object_set_new(tree, "format", json_string("index:1.0"));
     json_object_set_new(tree, "index", index);
     json_object_set_new(tree, "updated", json_string(updated));
-    return dump(tree);
+    uvm_auto_free char *text = json_dumps(tree, JSON_INDENT(1));
+    if (!text)
+        abort();
+    return uvm_format("%s\n", text);
 }

@@ -13,7 +13,7 @@ int mirror_version_compare(const char *a, const char *b)
     return strcmp(a, b); /* the byte order of UTF-8 is that of code points */
 }
 
-static void product_clear(struct mirror_product *p)
+void mirror_product_clear(struct mirror_product *p)
 {
     for (size_t i = 0; i < p->image_count; i++)
         mirror_image_clear(&p->images[i]);
@@ -26,7 +26,7 @@ static void product_clear(struct mirror_product *p)
 void mirror_selection_clear(struct mirror_selection *s)
 {
     for (size_t i = 0; i < s->count; i++)
-        product_clear(&s->products[i]);
+        mirror_product_clear(&s->products[i]);
     free(s->products);
     *s = (struct mirror_selection){0};
 }
@@ -45,15 +45,17 @@ static void *room_for_next(void *array, size_t count, size_t item_size)
 struct view {
     const char *name;
     json_t *node;
-    bool matches;    /* has an item that all filters let through */
+    bool matches;    /* has an item that is there and that all filters let through */
     bool importable; /* has an importable one that the implied filters let through */
     bool visible;    /* and the others too */
+    bool lacking;    /* and it is not there */
 };
 
 struct chooser {
     const struct mirror_filters *filters;
-    unsigned max_versions;
-    struct mirror_pedigree at; /* where the walk is */
+    const struct mirror_stock *stock; /* NULL = all is there */
+    unsigned max_versions;            /* of the product that the walk is at */
+    struct mirror_pedigree at;        /* where the walk is */
 };
 
 static bool item_has(const struct mirror_pedigree *item, const char *key, const char *wanted)
@@ -75,6 +77,11 @@ static bool item_matches(const struct chooser *c, enum mirror_filter_set set)
     return mirror_filters_match_values(c->filters, set, &values);
 }
 
+static bool item_is_there(const struct chooser *c)
+{
+    return !c->stock || c->stock->has(c->stock->opaque, &c->at);
+}
+
 static void enter(struct chooser *c, int level, const char *name, json_t *node)
 {
     c->at.names[level] = name;
@@ -92,9 +99,11 @@ static void look_at_version(struct chooser *c, struct view *view)
         if (!json_is_object(item) || !item_matches(c, MIRROR_FILTERS_IMPLIED))
             continue;
         bool matches = item_matches(c, MIRROR_FILTERS_GIVEN), importable = item_importable(&c->at);
-        view->matches |= matches;
+        bool there = (matches || importable) && item_is_there(c);
+        view->matches |= matches && there;
         view->importable |= importable;
         view->visible |= matches && importable;
+        view->lacking |= importable && !there;
     }
 }
 
@@ -132,7 +141,7 @@ static bool add_images(struct chooser *c, const struct view *view, struct mirror
     json_object_foreach(mirror_object_get(view->node, "items"), name, item)
     {
         enter(c, MIRROR_ITEM, name, item);
-        if (!json_is_object(item) || !item_matches(c, MIRROR_FILTERS_ALL))
+        if (!json_is_object(item) || !item_matches(c, MIRROR_FILTERS_ALL) || !item_is_there(c))
             continue;
         product->images =
             room_for_next(product->images, product->image_count, sizeof *product->images);
@@ -144,15 +153,16 @@ static bool add_images(struct chooser *c, const struct view *view, struct mirror
 }
 
 /* Lists the importable versions; false when one of them is hidden, or has a name that can stand in
- * no list, or when there is none. */
-static bool list_versions(const struct view *views, size_t count, struct uvm_strings *ret)
+ * no list, when one of the newest `max` (0 = all) is not there, or when there is none. */
+static bool list_versions(const struct view *views, size_t count, unsigned max,
+                          struct uvm_strings *ret)
 {
     bool complete = true;
     for (size_t i = 0; i < count; i++) {
         if (!views[i].importable)
             continue;
-        bool sound = mirror_name_sound(views[i].name);
-        complete = complete && sound && views[i].visible;
+        bool sound = mirror_name_sound(views[i].name), wanted = !max || ret->count < max;
+        complete = complete && sound && views[i].visible && !(wanted && views[i].lacking);
         if (sound)
             uvm_strings_add(ret, views[i].name);
     }
@@ -174,24 +184,31 @@ static bool choose_product(struct chooser *c, struct mirror_product *product, st
     }
     if (chosen) {
         product->name = uvm_strdup(c->at.names[MIRROR_PRODUCT]);
-        product->complete = list_versions(views, count, &product->versions);
+        product->complete = list_versions(views, count, c->max_versions, &product->versions);
     }
     return true;
 }
 
-bool mirror_stream_select(const struct mirror_stream *s, const struct mirror_filters *filters,
-                          unsigned max_versions, struct mirror_selection *ret_selection,
-                          struct uvm_error *err)
+static unsigned least_limit(unsigned a, unsigned b)
 {
-    struct chooser c = {.filters = filters, .max_versions = max_versions};
+    return !a || (b && b < a) ? b : a;
+}
+
+bool mirror_stream_select_stock(const struct mirror_stream *s, const struct mirror_filters *filters,
+                                unsigned max_versions, const struct mirror_stock *stock,
+                                struct mirror_selection *ret_selection, struct uvm_error *err)
+{
+    struct chooser c = {.filters = filters, .stock = stock, .max_versions = max_versions};
     mirror_auto_selection selection = {0};
     const char *name;
     json_t *node;
     enter(&c, MIRROR_TOP, NULL, s->tree);
     json_object_foreach(json_object_get(s->tree, "products"), name, node)
     {
-        __attribute__((cleanup(product_clear))) struct mirror_product product = {0};
+        __attribute__((cleanup(mirror_product_clear))) struct mirror_product product = {0};
         enter(&c, MIRROR_PRODUCT, name, node);
+        if (stock)
+            c.max_versions = least_limit(max_versions, stock->max(stock->opaque, name));
         if (!choose_product(&c, &product, err))
             return uvm_prefix(err, "%s", s->content_id);
         if (!product.image_count)
@@ -206,4 +223,11 @@ bool mirror_stream_select(const struct mirror_stream *s, const struct mirror_fil
     *ret_selection = selection;
     selection = (struct mirror_selection){0};
     return true;
+}
+
+bool mirror_stream_select(const struct mirror_stream *s, const struct mirror_filters *filters,
+                          unsigned max_versions, struct mirror_selection *ret_selection,
+                          struct uvm_error *err)
+{
+    return mirror_stream_select_stock(s, filters, max_versions, NULL, ret_selection, err);
 }

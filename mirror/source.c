@@ -1,26 +1,38 @@
 /* A source of streams and images: a web server, or a folder, which is read without libcurl. */
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "mirror/folder.h"
+#include "mirror/http.h"
 #include "mirror/location.h"
+#include "mirror/retry.h"
 #include "mirror/source.h"
-
-#define COPY_BLOCK ((size_t)512 << 10)
 
 struct mirror_source {
     struct mirror_location location;
-    char *path;
+    char *path, *cacert;
+    struct mirror_network network;
     struct uvm_verifier *verifier; /* borrowed */
     const struct uvm_observer *observer;
-    struct mirror_http *http; /* made when it is first needed */
+    unsigned patience;
+    /* The one that fits, made when it is first needed. */
+    struct mirror_http *http;
+    struct mirror_folder *folder;
 };
 
 static bool ends_with(const char *s, const char *end)
 {
     size_t len = strlen(s), end_len = strlen(end);
     return len >= end_len && strcmp(s + len - end_len, end) == 0;
+}
+
+/* A wrong name would show only when the first connection is made, as one more odd error of TLS. */
+static bool check_cacert(const char *file, struct uvm_error *err)
+{
+    if (!file || access(file, R_OK) == 0)
+        return true;
+    uvm_auto_free char *name = uvm_printable(file);
+    return uvm_fail_errno(err, UVM_USAGE, "--cacert %s: cannot read", name);
 }
 
 bool mirror_source_new(const struct mirror_source_options *options,
@@ -39,7 +51,12 @@ bool mirror_source_new(const struct mirror_source_options *options,
     UVM_AUTO(mirror_source_free) struct mirror_source *s = uvm_alloc(sizeof *s);
     if (!mirror_location_parse(options->url, &s->location, err))
         return uvm_prefix(err, "--source");
+    if (!s->location.folder && !check_cacert(options->network.cacert, err))
+        return false;
     s->path = uvm_strdup(options->path);
+    s->network = options->network;
+    s->network.cacert = s->cacert = uvm_strdup(options->network.cacert);
+    s->patience = MIRROR_RETRY_MS;
     s->verifier = options->verifier;
     s->observer = options->observer;
     *ret_source = UVM_STEAL(s);
@@ -52,6 +69,8 @@ void mirror_source_free(struct mirror_source *s)
         return;
     mirror_location_clear(&s->location);
     mirror_http_free(s->http);
+    mirror_folder_free(s->folder);
+    free(s->cacert);
     free(s->path);
     free(s);
 }
@@ -76,108 +95,139 @@ const struct uvm_observer *mirror_source_observer(const struct mirror_source *s)
     return s->observer;
 }
 
-/* ---- folders ---- */
-
-static bool open_local(const char *file, int *ret_fd, struct stat *ret_st, struct uvm_error *err)
+void mirror_source_set_patience(struct mirror_source *s, unsigned ms)
 {
-    /* O_NONBLOCK: opening a FIFO must not wait for a writer. */
-    uvm_auto_fd fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0 || fstat(fd, ret_st) < 0)
-        return uvm_fail_errno(err, UVM_SOURCE, "cannot read");
-    if (!S_ISREG(ret_st->st_mode))
-        return uvm_fail(err, UVM_SOURCE, "not a regular file");
-    *ret_fd = uvm_steal_fd(&fd);
-    return true;
+    s->patience = ms;
 }
 
-static bool copy_local(int fd, const struct uvm_observer *observer, const struct mirror_sink *sink,
-                       struct uvm_error *err)
+char *mirror_source_file_url(const struct mirror_source *s, const char *path)
 {
-    uvm_auto_free char *block = uvm_alloc(COPY_BLOCK);
-    while (uvm_go_on(observer, err)) {
-        size_t len = 0;
-        if (!uvm_read_some(fd, block, COPY_BLOCK, &len, err)) {
-            err->code = UVM_SOURCE;
-            return false;
-        }
-        if (len == 0)
-            return true;
-        if (!sink->write(sink->opaque, block, len, err))
-            return false;
-    }
-    return false;
+    return mirror_location_url(&s->location, path);
 }
 
-static bool get_local(const char *file, uint64_t offset, const struct uvm_observer *observer,
-                      const struct mirror_sink *sink, struct uvm_error *err)
+/* ---- transfers ---- */
+
+unsigned mirror_source_jobs(const struct mirror_source *s)
 {
-    uvm_auto_fd fd = -1;
-    struct stat st;
-    if (!open_local(file, &fd, &st, err))
-        return false;
-    if (offset > (uint64_t)st.st_size)
-        offset = 0;
-    if (lseek(fd, (off_t)offset, SEEK_SET) < 0)
-        return uvm_fail_errno(err, UVM_SOURCE, "cannot read");
-    posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-    return sink->start(sink->opaque, offset, (uint64_t)st.st_size, err) &&
-           copy_local(fd, observer, sink, err);
+    if (s->location.folder || s->network.jobs == 0)
+        return 1; /* two files read at once are slower on a disk that turns */
+    return s->network.jobs < MIRROR_JOBS_MAX ? s->network.jobs : MIRROR_JOBS_MAX;
 }
 
-static bool get_file(const char *file, uint64_t offset, const struct uvm_observer *observer,
-                     const struct mirror_sink *sink, struct uvm_error *err)
+static void begin_folder(struct mirror_source *s, const struct mirror_wanted *wanted,
+                         const struct mirror_sink *sink, const struct mirror_waiter *waiter)
 {
-    if (get_local(file, offset, observer, sink, err))
-        return true;
-    uvm_auto_free char *name = uvm_printable(file);
-    return uvm_prefix(err, "%s", name);
+    uvm_auto_free char *file = mirror_location_file(&s->location, wanted->path);
+    if (!s->folder)
+        s->folder = mirror_folder_new();
+    mirror_folder_begin(s->folder, file, wanted->offset, sink, waiter);
 }
-
-/* ---- both ---- */
 
 static struct mirror_http *http_of(struct mirror_source *s)
 {
     if (!s->http)
-        s->http = mirror_http_new();
+        s->http = mirror_http_new(&s->network);
+    mirror_http_set_patience(s->http, s->patience);
     return s->http;
 }
 
-static struct mirror_http_request request_of(const struct mirror_source *s, const char *url,
-                                             const struct uvm_observer *observer)
+static void begin_http(struct mirror_source *s, const struct mirror_wanted *wanted,
+                       const struct mirror_sink *sink, const struct mirror_waiter *waiter,
+                       const struct uvm_observer *observer)
 {
-    return (struct mirror_http_request){.url = url,
-                                        .user = s->location.user,
-                                        .password = s->location.password,
-                                        .observer = observer};
+    uvm_auto_free char *url = mirror_location_url(&s->location, wanted->path);
+    struct mirror_http_request request = {
+        .title = wanted->title,
+        .url = url,
+        .user = s->location.user,
+        .password = s->location.password,
+        .offset = wanted->offset,
+        .size = wanted->size,
+        .validator = wanted->validator,
+        .text = wanted->text,
+        .observer = observer,
+    };
+    mirror_http_begin(http_of(s), &request, sink, waiter);
+}
+
+void mirror_source_begin(struct mirror_source *s, const struct mirror_wanted *wanted,
+                         const struct mirror_sink *sink, const struct mirror_waiter *waiter,
+                         const struct uvm_observer *observer)
+{
+    if (s->location.folder)
+        begin_folder(s, wanted, sink, waiter);
+    else
+        begin_http(s, wanted, sink, waiter, observer);
+}
+
+bool mirror_source_step(struct mirror_source *s, unsigned wait_ms, struct uvm_error *err)
+{
+    if (s->folder)
+        mirror_folder_step(s->folder);
+    return !s->http || mirror_http_step(s->http, wait_ms, err);
+}
+
+void mirror_source_drop(struct mirror_source *s)
+{
+    if (s->folder)
+        mirror_folder_drop(s->folder);
+    if (s->http)
+        mirror_http_drop(s->http);
+}
+
+/* ---- one, and wait for it ---- */
+
+struct waiting {
+    bool ended;
+    struct uvm_error failure;
+};
+
+static void end_waiting(void *opaque, struct uvm_error *failure)
+{
+    struct waiting *w = opaque;
+    w->ended = true;
+    w->failure = *failure;
+    *failure = UVM_ERROR_INIT;
 }
 
 bool mirror_source_get(struct mirror_source *s, const struct mirror_wanted *wanted,
                        const struct mirror_sink *sink, const struct uvm_observer *observer,
                        struct uvm_error *err)
 {
-    if (s->location.folder) {
-        uvm_auto_free char *file = mirror_location_file(&s->location, wanted->path);
-        return get_file(file, wanted->offset, observer, sink, err);
+    struct waiting w = {0};
+    mirror_source_begin(s, wanted, sink, &(struct mirror_waiter){end_waiting, &w}, observer);
+    while (!w.ended) {
+        if (!uvm_go_on(observer, err) || !mirror_source_step(s, MIRROR_STEP_MS, err)) {
+            mirror_source_drop(s);
+            return false;
+        }
     }
-    uvm_auto_free char *url = mirror_location_url(&s->location, wanted->path);
-    struct mirror_http_request request = request_of(s, url, observer);
-    request.offset = wanted->offset;
-    request.size = wanted->size;
-    return mirror_http_get(http_of(s), &request, sink, err);
+    *err = w.failure;
+    return err->code == UVM_OK;
+}
+
+/* ---- small texts ---- */
+
+static bool text_start(void *opaque, const struct mirror_answer *answer, struct uvm_error *err)
+{
+    struct uvm_buf *text = opaque;
+    (void)answer; /* the size may be that of the compressed text */
+    text->len = 0;
+    return uvm_buf_add(text, "", 0, err);
+}
+
+static bool text_write(void *opaque, const void *data, size_t len, struct uvm_error *err)
+{
+    return uvm_buf_add(opaque, data, len, err);
 }
 
 bool mirror_source_get_text(struct mirror_source *s, const char *path, size_t max,
                             struct uvm_buf *ret_text, struct uvm_error *err)
 {
-    if (!s->location.folder) {
-        uvm_auto_free char *url = mirror_location_url(&s->location, path);
-        struct mirror_http_request request = request_of(s, url, s->observer);
-        return mirror_http_get_text(http_of(s), &request, max, ret_text, err);
-    }
     uvm_auto_buf text = {.max = max};
-    struct mirror_sink sink = mirror_sink_to_buf(&text);
-    uvm_auto_free char *file = mirror_location_file(&s->location, path);
-    if (!get_file(file, 0, s->observer, &sink, err))
+    struct mirror_wanted wanted = {.path = path, .size = MIRROR_SIZE_UNKNOWN, .text = true};
+    struct mirror_sink sink = {text_start, text_write, &text};
+    if (!mirror_source_get(s, &wanted, &sink, s->observer, err))
         return false;
     uvm_buf_move(ret_text, &text);
     return true;

@@ -1,6 +1,6 @@
 /*
  * The mirror folder. What of it was verified is in verified.c, how an image gets into it in
- * fetch.c.
+ * download.c.
  *
  * Everything in uvmirror/ belongs to the program; no image's path leads there. One process at a
  * time works in the folder: the lock is held as long as the tree is open.
@@ -113,34 +113,37 @@ const char *mirror_tree_dir(const struct mirror_tree *t)
 static bool record_agrees(const struct mirror_tree *t, const struct mirror_image *image,
                           const struct stat *st, enum uvm_digest_type type, const char *signed_hex)
 {
-    const char *hex = mirror_verified_get(t->verified, image->path, st, type);
-    return !signed_hex || (hex && strcmp(hex, signed_hex) == 0);
+    char hex[UVM_DIGEST_HEX_MAX];
+    return !signed_hex || (mirror_verified_get(t->verified, image->path, st, type, hex) &&
+                           strcmp(hex, signed_hex) == 0);
+}
+
+bool mirror_tree_knows(const struct mirror_tree *t, const struct mirror_image *image,
+                       const struct stat *st)
+{
+    return S_ISREG(st->st_mode) && (uint64_t)st->st_size == image->size &&
+           record_agrees(t, image, st, UVM_SHA256, image->sha256) &&
+           record_agrees(t, image, st, UVM_SHA512, image->sha512);
 }
 
 bool mirror_tree_has(const struct mirror_tree *t, const struct mirror_image *image)
 {
     struct stat st;
-    return mirror_beneath_stat(t->root_fd, image->path, &st) &&
-           (uint64_t)st.st_size == image->size &&
-           record_agrees(t, image, &st, UVM_SHA256, image->sha256) &&
-           record_agrees(t, image, &st, UVM_SHA512, image->sha512);
+    return mirror_beneath_stat(t->root_fd, image->path, &st) && mirror_tree_knows(t, image, &st);
 }
 
 bool mirror_tree_sha256(const struct mirror_tree *t, const struct mirror_image *image,
                         char hex[UVM_DIGEST_HEX_MAX], struct uvm_error *err)
 {
     struct stat st;
-    const char *recorded = NULL;
-    if (!image->sha256 && mirror_tree_has(t, image) &&
-        mirror_beneath_stat(t->root_fd, image->path, &st))
-        recorded = mirror_verified_get(t->verified, image->path, &st, UVM_SHA256);
-    const char *found = image->sha256 ? image->sha256 : recorded;
-    if (!found)
-        return uvm_fail(err, UVM_FAILED,
-                        "%s/%s is not a verified file of the mirror: fetch it first", t->dir,
-                        image->path);
-    memcpy(hex, found, strlen(found) + 1);
-    return true;
+    if (image->sha256) {
+        memcpy(hex, image->sha256, strlen(image->sha256) + 1);
+        return true;
+    }
+    return (mirror_tree_has(t, image) && mirror_beneath_stat(t->root_fd, image->path, &st) &&
+            mirror_verified_get(t->verified, image->path, &st, UVM_SHA256, hex)) ||
+           uvm_fail(err, UVM_FAILED, "%s/%s is not a verified file of the mirror: fetch it first",
+                    t->dir, image->path);
 }
 
 bool mirror_tree_open_image(const struct mirror_tree *t, const struct mirror_image *image,
@@ -153,9 +156,9 @@ bool mirror_tree_open_image(const struct mirror_tree *t, const struct mirror_ima
     if (!S_ISREG(st.st_mode))
         return uvm_fail(err, UVM_CONTENT, "%s/%s is not a regular file", t->dir, image->path);
     if ((uint64_t)st.st_size != image->size)
-        return uvm_fail(
-            err, UVM_CONTENT, "%s/%s has %llu bytes instead of %llu: delete it and fetch it again",
-            t->dir, image->path, (unsigned long long)st.st_size, (unsigned long long)image->size);
+        return uvm_fail(err, UVM_CONTENT, "%s/%s has %llu bytes instead of %llu: fetch it again",
+                        t->dir, image->path, (unsigned long long)st.st_size,
+                        (unsigned long long)image->size);
     *ret_fd = uvm_steal_fd(&fd);
     return true;
 }

@@ -1,6 +1,8 @@
 /* tree.h: an open mirror folder, for the rest of this folder. */
 #pragma once
 
+#include <sys/stat.h>
+
 #include "mirror/mirror.h"
 #include "mirror/verified.h"
 
@@ -11,3 +13,7 @@ struct mirror_tree {
     int lock_fd;
     struct mirror_verified *verified;
 };
+
+/* Whether a file with this status, at the image's path, is the image as it was verified. */
+bool mirror_tree_knows(const struct mirror_tree *t, const struct mirror_image *image,
+                       const struct stat *st);

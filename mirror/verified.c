@@ -11,6 +11,7 @@
  * cache. Waiting for the disk would cost more than the download from a near server; after a power
  * cut the file is hashed again instead, which says whether its bytes have arrived.
  */
+#include <pthread.h>
 #include <string.h>
 
 #include "mirror/beneath.h"
@@ -25,8 +26,9 @@
 
 struct mirror_verified {
     char *path;
-    char *boot;    /* NULL = not known */
-    json_t *files; /* only entries that describe what is on disk */
+    char *boot;            /* NULL = not known */
+    pthread_mutex_t mutex; /* for what follows */
+    json_t *files;         /* only entries that describe what is on disk */
     bool dirty;
     time_t saved; /* monotonic */
 };
@@ -73,13 +75,18 @@ static bool is_of_this_boot(const struct mirror_verified *v, const json_t *entry
     return !boot || (v->boot && json_is_string(boot) && !strcmp(json_string_value(boot), v->boot));
 }
 
-const char *mirror_verified_get(const struct mirror_verified *v, const char *path,
-                                const struct stat *st, enum uvm_digest_type type)
+bool mirror_verified_get(struct mirror_verified *v, const char *path, const struct stat *st,
+                         enum uvm_digest_type type, char hex[UVM_DIGEST_HEX_MAX])
 {
+    pthread_mutex_lock(&v->mutex);
     const json_t *entry = json_object_get(v->files, path);
-    const char *hex =
+    const char *found =
         json_string_value(json_object_get(entry, type == UVM_SHA512 ? "sha512" : "sha256"));
-    return hex && uvm_digest_valid(type, hex) && describes(entry, st) ? hex : NULL;
+    bool known = found && uvm_digest_valid(type, found) && describes(entry, st);
+    if (known)
+        memcpy(hex, found, strlen(found) + 1);
+    pthread_mutex_unlock(&v->mutex);
+    return known;
 }
 
 bool mirror_verified_knows_boot(const struct mirror_verified *v)
@@ -108,6 +115,7 @@ struct mirror_verified *mirror_verified_load(const char *path, int root_fd)
     v->boot = read_boot_id();
     v->files = json_object();
     v->saved = monotonic();
+    pthread_mutex_init(&v->mutex, NULL);
     mirror_auto_json *files = read_files(path);
     const char *name;
     json_t *entry;
@@ -136,6 +144,12 @@ static void save(struct mirror_verified *v)
     v->saved = monotonic();
 }
 
+static void save_if_due(struct mirror_verified *v)
+{
+    if (v->dirty && monotonic() - v->saved >= SAVE_SECONDS)
+        save(v);
+}
+
 void mirror_verified_free(struct mirror_verified *v)
 {
     if (!v)
@@ -143,6 +157,7 @@ void mirror_verified_free(struct mirror_verified *v)
     if (v->dirty)
         save(v);
     json_decref(v->files);
+    pthread_mutex_destroy(&v->mutex);
     free(v->boot);
     free(v->path);
     free(v);
@@ -155,9 +170,30 @@ void mirror_verified_set(struct mirror_verified *v, const char *path, const stru
         json_pack("{s:I, s:I, s:I, s:s, s:s*, s:s*}", "size", (json_int_t)st->st_size, "mtime_ns",
                   mtime_ns(st), "inode", (json_int_t)st->st_ino, "sha256", sha256, "sha512", sha512,
                   "boot", durability == MIRROR_IN_CACHE ? v->boot : NULL);
+    pthread_mutex_lock(&v->mutex);
     if (!entry || json_object_set_new(v->files, path, entry) < 0)
         abort();
     v->dirty = true;
-    if (monotonic() - v->saved >= SAVE_SECONDS)
-        save(v);
+    save_if_due(v);
+    pthread_mutex_unlock(&v->mutex);
+}
+
+void mirror_verified_tick(struct mirror_verified *v)
+{
+    pthread_mutex_lock(&v->mutex);
+    save_if_due(v);
+    pthread_mutex_unlock(&v->mutex);
+}
+
+void mirror_verified_forget(struct mirror_verified *v, const char *path)
+{
+    pthread_mutex_lock(&v->mutex);
+    if (json_object_del(v->files, path) == 0)
+        v->dirty = true;
+    pthread_mutex_unlock(&v->mutex);
+}
+
+json_t *mirror_verified_files(const struct mirror_verified *v)
+{
+    return v->files;
 }

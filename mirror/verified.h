@@ -5,6 +5,7 @@
 
 #include "mirror/mirror.h"
 
+/* Threads may ask and set at the same time. */
 struct mirror_verified;
 
 /* Reads the record at `path`. It only saves work, so nothing about it is an error: when it is
@@ -14,10 +15,10 @@ struct mirror_verified *mirror_verified_load(const char *path, int root_fd);
 void mirror_verified_free(struct mirror_verified *v); /* writes what is not written yet */
 UVM_DEFINE_AUTO(struct mirror_verified *, mirror_verified_free)
 
-/* The checksum of that type of the file at `path` (below the mirror), if the file is as it was when
- * it was verified; NULL else. Borrowed until the next change. */
-const char *mirror_verified_get(const struct mirror_verified *v, const char *path,
-                                const struct stat *st, enum uvm_digest_type type);
+/* Whether the file at `path` (below the mirror) is as it was when it was verified, and its checksum
+ * of that type is known; `hex` is untouched when not. */
+bool mirror_verified_get(struct mirror_verified *v, const char *path, const struct stat *st,
+                         enum uvm_digest_type type, char hex[UVM_DIGEST_HEX_MAX]);
 
 /* How sure it is that the bytes are on the disk. */
 enum mirror_durability {
@@ -26,9 +27,19 @@ enum mirror_durability {
 };
 
 /* Puts a file on record. `sha512` may be NULL. The record reaches the disk at the latest a few
- * seconds later, with the next file, or when it is freed. */
+ * seconds later, with the next file or tick, or when it is freed. */
 void mirror_verified_set(struct mirror_verified *v, const char *path, const struct stat *st,
                          const char *sha256, const char *sha512, enum mirror_durability durability);
+
+/* Takes a file off the record again. */
+void mirror_verified_forget(struct mirror_verified *v, const char *path);
+
+/* All files on record, as the keys of an object. Borrowed until the next change, of which there must
+ * be none by another thread. */
+json_t *mirror_verified_files(const struct mirror_verified *v);
+
+/* Writes what has waited for a few seconds. For long loops to call now and then. */
+void mirror_verified_tick(struct mirror_verified *v);
 
 /* Whether this machine can tell one start from the next; if not, MIRROR_IN_CACHE is never enough.
  */

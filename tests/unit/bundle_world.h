@@ -130,14 +130,20 @@ static inline void make_source(void)
                "\"path\":\"streams/v1/p.sjson\"}}}\n");
 }
 
-static inline void fetch_all(struct mirror_source *source)
+static inline void fetch_one(struct mirror_tree *tree, struct mirror_source *source,
+                             const struct mirror_image *image)
 {
     uvm_auto_error err = UVM_ERROR_INIT;
+    UVM_AUTO(mirror_download_free)
+    struct mirror_download *download = mirror_download_start(tree, source, &image, 1, NULL);
+    must(mirror_download_wait(download, &err), &err);
+}
+
+static inline void fetch_all(struct mirror_source *source)
+{
     for (size_t p = 0; p < all.selection.count; p++)
         for (size_t i = 0; i < all.selection.products[p].image_count; i++)
-            must(mirror_tree_fetch(all.tree, source, &all.selection.products[p].images[i], NULL,
-                                   &err),
-                 &err);
+            fetch_one(all.tree, source, &all.selection.products[p].images[i]);
 }
 
 static inline void make_mirror(void)

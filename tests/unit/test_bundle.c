@@ -152,7 +152,7 @@ static void fetch_odd(struct mirror_source *source, struct mirror_tree *tree,
         put(name, image_a, SIZE_A - i);
     }
     for (size_t i = 0; i < ODD; i++)
-        must(mirror_tree_fetch(tree, source, &selection->products[0].images[i], NULL, &err), &err);
+        fetch_one(tree, source, &selection->products[0].images[i]);
 }
 
 static void test_odd_names(void **state)

@@ -90,6 +90,7 @@ static void test_reads_a_sound_header(void **state)
         assert_int_equal(info.l1_entries, 2);
         assert_int_equal(info.refcount_offset, CLUSTER);
         assert_int_equal(info.refcount_clusters, 1);
+        assert_int_equal(info.refcount_order, 4);
         assert_int_equal(info.compression, 0);
     }
 }
@@ -129,7 +130,8 @@ static void test_features(void **state)
         assert_false(accepts64(3, 72, UINT64_C(1) << bit)); /* 3 alone: no compression type */
     assert_true(accepts64(3, 80, UINT64_MAX));
     assert_true(accepts64(3, 88, 2));
-    assert_true(accepts64(2, 72, 0)); /* version 2 has no such field: this is an extension's end */
+    assert_false(accepts64(3, 88, 1)); /* dirty bitmaps */
+    assert_true(accepts64(2, 72, 0));  /* version 2 has no such field: this is an extension's end */
 }
 
 static void test_compression_types(void **state)

@@ -107,7 +107,8 @@ static struct result load_watched(const char *url, const char *path, struct uvm_
     struct result r = {0};
     UVM_AUTO(mirror_source_free) struct mirror_source *source = NULL;
     UVM_AUTO(mirror_filters_free) struct mirror_filters *filters = NULL;
-    struct mirror_source_options options = {url, path, v, observer};
+    struct mirror_source_options options = {
+        .url = url, .path = path, .verifier = v, .observer = observer};
     assert_true(mirror_filters_new(&filter, filter ? 1 : 0, "amd64", &filters, &r.err));
     r.ok = mirror_source_new(&options, &source, &r.err) &&
            mirror_source_streams(source, filters, &r.streams, &r.count, &r.err);
@@ -513,7 +514,7 @@ static void answer_stall(struct server *s, int fd, const char *request, int numb
     (void)s, (void)request, (void)number;
     server_say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc");
     stop = 1;
-    sleep(2);
+    server_wait(fd);
 }
 
 static void test_interrupted(void **state)

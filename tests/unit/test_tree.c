@@ -78,9 +78,12 @@ static bool fetch(struct mirror_tree *tree, const char *url, const struct mirror
                   const struct uvm_observer *observer, struct uvm_error *err)
 {
     UVM_AUTO(mirror_source_free) struct mirror_source *source = NULL;
-    struct mirror_source_options options = {url, "streams/v1/index.json", NULL, observer};
-    return mirror_source_new(&options, &source, err) &&
-           mirror_tree_fetch(tree, source, image, observer, err);
+    struct mirror_source_options options = {.url = url, .path = "streams/v1/index.json"};
+    if (!mirror_source_new(&options, &source, err))
+        return false;
+    UVM_AUTO(mirror_download_free)
+    struct mirror_download *download = mirror_download_start(tree, source, &image, 1, observer);
+    return mirror_download_wait(download, err);
 }
 
 static void assert_fetch(struct mirror_tree *tree, const char *url,
