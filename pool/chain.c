@@ -3,10 +3,8 @@
  * knows only what it saw at its last look.
  *
  *     guest's disk --backing--> overlay --backing--> ... --backing--> an image of ours
- *
- * Whatever cannot be understood becomes a doubt, and with a doubt nothing is deleted.
  */
-#include "pool/internal.h"
+#include "pool/chain.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,9 +15,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define BACKING_NAME_MAX 4096 /* QEMU: 1023 */
-#define IDENTITY_MAX     48
-#define JSON_DEPTH_MAX   8
+#define IDENTITY_MAX   48
+#define JSON_DEPTH_MAX 8
 
 void pool_chains_init(struct pool_chains *c)
 {
@@ -29,21 +26,26 @@ void pool_chains_init(struct pool_chains *c)
 void pool_chains_clear(struct pool_chains *c)
 {
     for (size_t i = 0; i < c->count; i++) {
-        free(c->nodes[i].path);
-        free(c->nodes[i].backing);
-        free(c->nodes[i].next);
-        uvm_strings_clear(&c->nodes[i].users);
+        struct pool_node *n = &c->nodes[i];
+        free(n->path);
+        free(n->missing);
+        free(n->fault);
+        pool_header_clear(&n->header);
+        uvm_strings_clear(&n->below);
+        free(n->links);
+        free(n->uses);
     }
     free(c->nodes);
+    free(c->uses);
+    uvm_strings_clear(&c->users);
     json_decref(c->index);
     *c = (struct pool_chains){0};
 }
 
-static void doubt(struct uvm_strings *doubts, const char *who, const char *name, const char *reason)
+void *pool_chains_room(void *array, size_t count, size_t item_size)
 {
-    uvm_auto_free char *shown = uvm_printable(name);
-    uvm_auto_free char *text = uvm_format("%s: %s: %s", who, shown, reason);
-    uvm_strings_add(doubts, text);
+    bool full = (count & (count - 1)) == 0; /* 0, 1, 2, 4, 8, ... */
+    return full ? uvm_grow(array, count ? 2 * count : 1, item_size) : array;
 }
 
 bool pool_chains_denied(struct pool_chains *c, int reason)
@@ -51,90 +53,6 @@ bool pool_chains_denied(struct pool_chains *c, int reason)
     bool denied = geteuid() != 0 && (reason == EACCES || reason == EPERM);
     c->denied += denied;
     return denied;
-}
-
-/* ---- headers --------------------------------------------------------------------------------- */
-
-static ssize_t read_at(int fd, void *data, size_t len, uint64_t offset)
-{
-    size_t got = 0;
-    while (got < len) {
-        ssize_t n = pread(fd, (char *)data + got, len - got, (off_t)(offset + got));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -1;
-        if (n == 0)
-            break;
-        got += (size_t)n;
-    }
-    return (ssize_t)got;
-}
-
-static bool starts_with(const char *head, size_t len, const char *magic, size_t magic_len)
-{
-    return len >= magic_len && memcmp(head, magic, magic_len) == 0;
-}
-
-/* Formats that can have a backing file but whose headers are not read here: QED and VMDK. */
-static bool may_hide_backing(const char *head, size_t len)
-{
-    if (starts_with(head, len, "QED\0", 4))
-        return len >= 24 && (head[16] & 1); /* feature bit 0: backing file */
-    if (!starts_with(head, len, "KDMV", 4) && !starts_with(head, len, "COWD", 4) &&
-        !starts_with(head, len, "# Disk Descriptor", 17))
-        return false;
-    return memmem(head, len, "parentFileNameHint", strlen("parentFileNameHint")) != NULL;
-}
-
-/* Reads the name of the backing file; *ret_name is NULL when there is none. */
-static bool read_backing(int fd, char **ret_name, struct uvm_error *err)
-{
-    uvm_auto_free char *head = uvm_alloc(MIRROR_QCOW2_HEAD);
-    ssize_t len = read_at(fd, head, MIRROR_QCOW2_HEAD, 0);
-    if (len < 0)
-        return uvm_fail_errno(err, UVM_FAILED, "read");
-    if (may_hide_backing(head, (size_t)len))
-        return uvm_fail(err, UVM_CONTENT, "its format can hide a backing file");
-
-    uint64_t offset = 0;
-    uint32_t name_len = 0;
-    if (!mirror_qcow2_backing(head, (size_t)len, &offset, &name_len, err))
-        return false;
-    if (name_len == 0) {
-        *ret_name = NULL;
-        return true;
-    }
-    if (name_len > BACKING_NAME_MAX)
-        return uvm_fail(err, UVM_CONTENT, "the name of its backing file is too long");
-    uvm_auto_free char *name = uvm_alloc(name_len + (size_t)1);
-    ssize_t got = read_at(fd, name, name_len, offset);
-    if (got < 0)
-        return uvm_fail_errno(err, UVM_FAILED, "read");
-    if ((size_t)got != name_len || strlen(name) != name_len)
-        return uvm_fail(err, UVM_CONTENT, "the name of its backing file makes no sense");
-    *ret_name = UVM_STEAL(name);
-    return true;
-}
-
-/* Opens and reads a file whose identity is known. Only regular files and block devices have a
- * header; opening anything else (a FIFO that a header names) is not tried. */
-static bool read_header(const char *path, const struct stat *st, char **ret_backing,
-                        struct uvm_error *err)
-{
-    if (S_ISDIR(st->st_mode) || S_ISCHR(st->st_mode)) {
-        *ret_backing = NULL;
-        return true;
-    }
-    if (!S_ISREG(st->st_mode) && !S_ISBLK(st->st_mode))
-        return uvm_fail(err, UVM_CONTENT, "is neither a file nor a device");
-    uvm_auto_fd fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0)
-        return uvm_fail_errno(err, UVM_FAILED, "open");
-    struct stat now;
-    if (fstat(fd, &now) != 0 || now.st_dev != st->st_dev || now.st_ino != st->st_ino)
-        return uvm_fail(err, UVM_FAILED, "changed while it was looked at");
-    return read_backing(fd, ret_backing, err);
 }
 
 /* ---- names ----------------------------------------------------------------------------------- */
@@ -200,7 +118,7 @@ static char *resolve(const char *of, const char *name)
 
 static bool is_relative(const char *name)
 {
-    return name[0] != '/' && !has_protocol(name);
+    return name && name[0] != '/' && !has_protocol(name);
 }
 
 /* ---- nodes ----------------------------------------------------------------------------------- */
@@ -216,150 +134,170 @@ static bool find_node(const struct pool_chains *c, const char *identity, size_t 
 
 static size_t new_node(struct pool_chains *c, const char *identity, const char *path)
 {
-    c->nodes = uvm_grow(c->nodes, c->count + 1, sizeof(*c->nodes));
+    c->nodes = pool_chains_room(c->nodes, c->count, sizeof(*c->nodes));
     c->nodes[c->count] = (struct pool_node){.path = uvm_strdup(path)};
     json_object_set_new(c->index, identity, json_integer((json_int_t)c->count));
     return c->count++;
 }
 
-static void link_nodes(struct pool_chains *c, size_t from, size_t to)
+static void set_fault(struct pool_node *node, const char *what)
 {
-    struct pool_node *node = &c->nodes[from];
-    for (size_t i = 0; i < node->next_count; i++) {
-        if (node->next[i] == to)
-            return;
-    }
-    node->next = uvm_grow(node->next, node->next_count + 1, sizeof(*node->next));
-    node->next[node->next_count++] = to;
+    if (!node->fault)
+        node->fault = uvm_strdup(what);
 }
 
-/* One link of the walk down: finds or makes the node of `path`. *ret_new says whether its header
- * was read just now. */
-static bool enter(struct pool_chains *c, const char *path, enum pool_missing missing,
-                  const char *who, struct uvm_strings *doubts, size_t *ret_node, bool *ret_new)
+/* A file that cannot be looked at. Not allowed to: then its spelling tells one from another. */
+static size_t missing_node(struct pool_chains *c, const char *path, int reason)
+{
+    size_t node = 0;
+    if (find_node(c, path, &node))
+        return node;
+    node = new_node(c, path, path);
+    c->nodes[node].gone = reason == ENOENT;
+    if (!pool_chains_denied(c, reason))
+        c->nodes[node].missing = uvm_strdup(strerror(reason));
+    return node;
+}
+
+/* Opens and reads a file whose identity is known. Only regular files and block devices have a
+ * header; opening anything else (a FIFO that a header names) is not tried. */
+static bool look_into(struct pool_node *n, const struct stat *st, struct uvm_error *err)
+{
+    if (S_ISDIR(st->st_mode) || S_ISCHR(st->st_mode))
+        return true;
+    if (!S_ISREG(st->st_mode) && !S_ISBLK(st->st_mode))
+        return uvm_fail(err, UVM_FAILED, "is neither a file nor a device");
+    uvm_auto_fd fd = open(n->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "open");
+    struct stat now;
+    if (fstat(fd, &now) != 0 || now.st_dev != st->st_dev || now.st_ino != st->st_ino)
+        return uvm_fail(err, UVM_FAILED, "changed while it was looked at");
+    if (S_ISBLK(st->st_mode) && !pool_device_below(st->st_rdev, &n->below, err))
+        return false;
+    return pool_header_read(fd, &n->header, err);
+}
+
+static size_t enter(struct pool_chains *c, const char *path)
 {
     char identity[IDENTITY_MAX];
     struct stat st;
-    *ret_new = false;
-    if (stat(path, &st) != 0) {
-        int reason = errno;
-        bool told =
-            (reason == ENOENT && missing == POOL_MISSING_IS_FINE) || pool_chains_denied(c, reason);
-        if (!told)
-            doubt(doubts, who, path, strerror(reason));
-        if (reason == ENOENT)
-            return false;
-        /* Not allowed to look: at least its spelling tells one volume from another. */
-        if (!find_node(c, path, ret_node))
-            *ret_node = new_node(c, path, path);
-        return true;
-    }
-    snprintf(identity, sizeof(identity), "%u:%u:%" PRIu64, major(st.st_dev), minor(st.st_dev),
-             (uint64_t)st.st_ino);
-    if (find_node(c, identity, ret_node))
-        return true;
+    size_t node = 0;
+    if (stat(path, &st) != 0)
+        return missing_node(c, path, errno);
+    /* A device is the same one under any name that leads to it. */
+    bool device = S_ISBLK(st.st_mode);
+    snprintf(identity, sizeof(identity), "%s%u:%u:%" PRIu64, device ? "device " : "",
+             major(device ? st.st_rdev : st.st_dev), minor(device ? st.st_rdev : st.st_dev),
+             device ? 0 : (uint64_t)st.st_ino);
+    if (find_node(c, identity, &node))
+        return node;
 
     uvm_auto_error err = UVM_ERROR_INIT;
-    char *backing = NULL;
-    *ret_node = new_node(c, identity, path);
-    if (read_header(path, &st, &backing, &err)) {
-        c->nodes[*ret_node].backing = backing;
-        *ret_new = true;
-    } else if (!pool_chains_denied(c, err.sys_errno)) {
-        doubt(doubts, who, path, err.message);
-    }
-    return true;
+    node = new_node(c, identity, path);
+    struct pool_node *n = &c->nodes[node];
+    if (look_into(n, &st, &err) || pool_chains_denied(c, err.sys_errno))
+        return node;
+    if (err.code == UVM_CONTENT)
+        set_fault(n, err.message);
+    else
+        n->missing = uvm_strdup(err.message);
+    return node;
 }
 
-bool pool_chains_add(struct pool_chains *c, const char *name, enum pool_missing missing,
-                     const char *who, struct uvm_strings *doubts, size_t *ret_node)
-{
-    uvm_auto_free char *path = resolve(NULL, name);
-    size_t node = 0;
-    bool is_new = false;
-    if (!path) {
-        doubt(doubts, who, name, "cannot be told which file that is");
-        return false;
-    }
-    if (!enter(c, path, missing, who, doubts, &node, &is_new))
-        return false;
-    *ret_node = node;
+/* ---- links ----------------------------------------------------------------------------------- */
 
-    for (unsigned depth = 0; c->nodes[node].backing; depth++) {
-        const char *backing = c->nodes[node].backing;
-        /* What a known file stands on is known too, unless its name depends on where one comes
-         * from. */
-        if (!is_new && !is_relative(backing))
-            return true;
-        if (depth >= POOL_CHAIN_DEPTH_MAX) {
-            doubt(doubts, who, path, "its chain of backing files does not end");
-            return true;
-        }
-        char *below = resolve(path, backing);
-        if (!below) {
-            doubt(doubts, who, backing, "cannot be told which file that is");
-            return true;
-        }
-        free(path);
-        path = below;
-        size_t from = node;
-        if (!enter(c, path, POOL_MISSING_IS_DOUBT, who, doubts, &node, &is_new))
-            return true;
-        link_nodes(c, from, node);
-    }
-    return true;
-}
-
-/* ---- marks ----------------------------------------------------------------------------------- */
-
-struct walk {
-    struct pool_chains *chains;
-    size_t stamp;
-    const char *user;
-    bool guest;
+/* A file whose links are still to be followed, and the name by which it was come to. */
+struct step {
+    size_t node;
+    char *path;
+};
+struct steps {
+    struct step *items;
+    size_t count;
+    unsigned left; /* how many links may still be followed */
 };
 
-/* Marks everything below a node. A walk comes to each node once, so a loop ends; and it goes by a
- * list and not by recursion, for chains that meet grow longer than one chain may be. */
-static void mark_below(const struct walk *w, size_t top)
+static void steps_clear(struct steps *s)
 {
-    struct pool_node *nodes = w->chains->nodes;
-    uvm_auto_free size_t *todo = uvm_grow(NULL, 1, sizeof(*todo));
-    size_t count = 0;
-    for (todo[count++] = top; count > 0;) {
-        const struct pool_node *from = &nodes[todo[--count]];
-        todo = uvm_grow(todo, count + from->next_count + 1, sizeof(*todo));
-        for (size_t i = 0; i < from->next_count; i++) {
-            struct pool_node *node = &nodes[from->next[i]];
-            if (node->stamp == w->stamp)
-                continue;
-            node->stamp = w->stamp;
-            node->guest = node->guest || w->guest;
-            uvm_strings_add(&node->users, w->user);
-            if (w->guest || !node->volume)
-                todo[count++] = from->next[i];
-        }
-    }
+    for (size_t i = 0; i < s->count; i++)
+        free(s->items[i].path);
+    free(s->items);
 }
 
-void pool_chains_mark_guest(struct pool_chains *c, size_t node, const char *guest, size_t stamp)
+/* What a known file stands on is known too, unless its name depends on where one comes from. Takes
+ * over the path. */
+static void add_step(struct pool_chains *c, struct steps *s, size_t node, char *path)
 {
-    struct pool_node *top = &c->nodes[node];
-    const char *slash = strrchr(top->path, '/');
-    uvm_auto_free char *file = uvm_printable(slash ? slash + 1 : top->path);
-    uvm_auto_free char *direct = uvm_format("guest %s", guest);
-    uvm_auto_free char *through = uvm_format("guest %s through %s", guest, file);
-
-    if (top->stamp == stamp)
+    const struct pool_node *n = &c->nodes[node];
+    if (n->followed && !is_relative(n->header.backing) && !is_relative(n->header.data)) {
+        free(path);
         return;
-    top->stamp = stamp;
-    top->guest = true;
-    uvm_strings_add(&top->users, direct);
-    mark_below(&(struct walk){c, stamp, through, true}, node);
+    }
+    s->items = pool_chains_room(s->items, s->count, sizeof(*s->items));
+    s->items[s->count++] = (struct step){node, path};
 }
 
-void pool_chains_mark_volume(struct pool_chains *c, size_t node, const char *user, size_t stamp)
+static void link_nodes(struct pool_node *from, size_t to, enum pool_link_kind kind)
 {
-    c->nodes[node].stamp = stamp;
-    mark_below(&(struct walk){c, stamp, user, false}, node);
+    for (size_t i = 0; i < from->link_count; i++) {
+        if (from->links[i].to == to && from->links[i].kind == kind)
+            return;
+    }
+    from->links = pool_chains_room(from->links, from->link_count, sizeof(*from->links));
+    from->links[from->link_count++] = (struct pool_link){to, kind};
+}
+
+static void follow_name(struct pool_chains *c, struct steps *s, const struct step *from,
+                        const char *name, enum pool_link_kind kind)
+{
+    if (!name)
+        return;
+    char *path = resolve(from->path, name);
+    if (!path) {
+        uvm_auto_free char *shown = uvm_printable(name);
+        uvm_auto_free char *text =
+            uvm_format("it stands on '%s', and which file that is cannot be told", shown);
+        set_fault(&c->nodes[from->node], text);
+        return;
+    }
+    if (s->left == 0) {
+        set_fault(&c->nodes[from->node], "its chain of backing files does not end");
+        free(path);
+        return;
+    }
+    s->left--;
+    size_t to = enter(c, path);
+    link_nodes(&c->nodes[from->node], to, kind);
+    add_step(c, s, to, path);
+}
+
+static void follow_links(struct pool_chains *c, struct steps *s, const struct step *from)
+{
+    const struct pool_header header = c->nodes[from->node].header;
+    const struct uvm_strings below = c->nodes[from->node].below;
+    c->nodes[from->node].followed = true;
+    for (size_t i = 0; i < below.count; i++)
+        follow_name(c, s, from, below.items[i], POOL_LINK_DEVICE);
+    follow_name(c, s, from, header.data, POOL_LINK_DATA);
+    follow_name(c, s, from, header.backing, POOL_LINK_BACKING);
+}
+
+bool pool_chains_add(struct pool_chains *c, const char *name, size_t *ret_node,
+                     struct uvm_error *err)
+{
+    __attribute__((cleanup(steps_clear))) struct steps steps = {.left = POOL_CHAIN_DEPTH_MAX};
+    char *path = resolve(NULL, name);
+    if (!path) {
+        uvm_auto_free char *shown = uvm_printable(name);
+        return uvm_fail(err, UVM_CONTENT, "%s: cannot be told which file that is", shown);
+    }
+    *ret_node = enter(c, path);
+    add_step(c, &steps, *ret_node, path);
+    while (steps.count > 0) {
+        struct step from = steps.items[--steps.count];
+        follow_links(c, &steps, &from);
+        free(from.path);
+    }
+    return true;
 }

@@ -67,3 +67,14 @@ bool pool_file_idle(const char *path, struct uvm_error *err)
         return true;
     return uvm_fail_errno(err, UVM_FAILED, "whether it is open elsewhere cannot be told");
 }
+
+bool pool_file_is_older(const char *path, time_t age)
+{
+    struct statx st;
+    time_t limit = time(NULL) - age;
+    if (statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &st) != 0 ||
+        !S_ISREG(st.stx_mode))
+        return false;
+    bool born_late = (st.stx_mask & STATX_BTIME) && st.stx_btime.tv_sec > limit;
+    return !born_late && st.stx_mtime.tv_sec <= limit && st.stx_ctime.tv_sec <= limit;
+}

@@ -24,6 +24,11 @@ static bool is_new(const struct pool_step *step)
     return step->action == POOL_ADD || step->action == POOL_ADOPT;
 }
 
+bool pool_step_wants_bytes(const struct pool_step *step)
+{
+    return is_new(step) || step->action == POOL_RELINK;
+}
+
 /* Bytes that are certain to be needed: an image as large as in the bundle each, and the largest
  * once more while it is staged. How large they get uncompressed only their conversion tells. */
 struct need {
@@ -35,14 +40,12 @@ static struct need needed(const struct pool_import *i)
     struct need need = {0};
     for (size_t k = 0; k < i->plan.count; k++) {
         const struct pool_step *step = &i->plan.steps[k];
-        if (!is_new(step))
-            continue;
-        need.pool += step->image->size;
-        if (step->image->size > need.stage)
+        bool staged = step->action == POOL_RELINK || !(i->flags & POOL_IMPORT_KEEP_COMPRESSED);
+        if (is_new(step))
+            need.pool += step->image->size;
+        if (pool_step_wants_bytes(step) && staged && step->image->size > need.stage)
             need.stage = step->image->size;
     }
-    if (i->flags & POOL_IMPORT_KEEP_COMPRESSED)
-        need.stage = 0;
     return need;
 }
 
@@ -54,14 +57,15 @@ static bool on_same_disk(const char *a, const char *b)
     return stat(a, &x) != 0 || stat(b, &y) != 0 || x.st_dev == y.st_dev;
 }
 
-static bool check_room(const char *dir, uint64_t need, uint64_t available, struct uvm_error *err)
+bool pool_check_room(const char *dir, uint64_t need, enum pool_need how, uint64_t available,
+                     struct uvm_error *err)
 {
     if (available >= need)
         return true;
     uvm_auto_free char *needed_text = uvm_size_text(need);
     uvm_auto_free char *there = uvm_size_text(available);
-    return uvm_fail(err, UVM_SPACE, "folder %s: at least %s are needed, %s are free", dir,
-                    needed_text, there);
+    return uvm_fail(err, UVM_SPACE, "folder %s: %s %s are needed, %s are free", dir,
+                    how == POOL_NEED_AT_LEAST ? "at least" : "up to", needed_text, there);
 }
 
 static bool check_space(struct pool_import *i, struct uvm_error *err)
@@ -70,17 +74,18 @@ static bool check_space(struct pool_import *i, struct uvm_error *err)
     struct need need = needed(i);
     uvm_auto_free char *beside = uvm_dirname(store->path);
     uint64_t available = 0;
-    if (need.pool == 0)
+    if (need.pool == 0 && need.stage == 0)
         return true;
     if (on_same_disk(store->path, beside)) {
         need.pool += need.stage;
         need.stage = 0;
     }
     if (!pool_store_refresh(store, err) || !pool_store_available(store, &available, err) ||
-        !check_room(store->path, need.pool, available, err))
+        !pool_check_room(store->path, need.pool, POOL_NEED_AT_LEAST, available, err))
         return false;
-    return need.stage == 0 || (uvm_free_space(beside, &available, err) &&
-                               check_room(beside, need.stage, available, err));
+    return need.stage == 0 ||
+           (uvm_free_space(beside, &available, err) &&
+            pool_check_room(beside, need.stage, POOL_NEED_AT_LEAST, available, err));
 }
 
 /* Importing into the folder of a pool that is not mounted would fill the wrong disk. */
@@ -156,7 +161,7 @@ struct pool_step *pool_import_step(const struct pool_import *i, const struct mir
 {
     for (size_t k = 0; k < i->plan.count; k++) {
         struct pool_step *step = &i->plan.steps[k];
-        if (is_new(step) && !step->done && step->image == image)
+        if (pool_step_wants_bytes(step) && !step->done && step->image == image)
             return step;
     }
     return NULL;
@@ -173,14 +178,14 @@ static bool all_done(const struct pool_import *i, struct uvm_error *err)
 {
     for (size_t k = 0; k < i->plan.count; k++) {
         const struct pool_step *step = &i->plan.steps[k];
-        if (is_new(step) && !step->done)
+        if (pool_step_wants_bytes(step) && !step->done)
             return uvm_fail(err, UVM_CONTENT, "%s: is not carried, and this host does not have it",
                             step->title);
     }
     return true;
 }
 
-/* The volume of that name is the one that this run made. */
+/* The volume of that name is the one that this run made, or compared. */
 static bool is_there(struct pool_import *i, const char *name, struct uvm_error *err)
 {
     uvm_auto_free char *path = uvm_format("%s/%s", i->pool->store->path, name);
@@ -196,10 +201,11 @@ static bool is_there(struct pool_import *i, const char *name, struct uvm_error *
 static bool all_there(struct pool_import *i, struct uvm_error *err)
 {
     /* Without a refresh libvirt still lists a volume whose file somebody removed. */
-    if (i->volumes.count > 0 && !pool_store_settle(i->pool->store, i->pool->observer, err))
+    if (i->journaled && !pool_store_settle(i->pool->store, i->pool->observer, err))
         return false;
-    for (size_t k = 0; k < i->volumes.count; k++) {
-        if (!is_there(i, i->volumes.items[k], err))
+    for (size_t k = 0; k < i->plan.count; k++) {
+        const struct pool_step *step = &i->plan.steps[k];
+        if (pool_step_wants_bytes(step) && !is_there(i, step->name, err))
             return false;
     }
     return true;
@@ -227,7 +233,7 @@ static void describe_commit(const struct pool_import *i, struct pool_commit *c)
         const struct pool_step *step = &i->plan.steps[k];
         if (step->action == POOL_RETIRE)
             uvm_strings_add(&c->retire, step->name);
-        if (!is_new(step))
+        if (!pool_step_wants_bytes(step))
             continue;
         uvm_auto_free char *text = pool_metadata_text(step->image->metadata);
         json_object_set_new(c->metadata, step->name, json_string(text));
@@ -279,7 +285,7 @@ bool pool_import_commit(struct pool_import *i, struct uvm_error *err)
     if (i->plan.partial)
         return uvm_fail(
             err, UVM_PARTIAL,
-            "an image was left out, for its volume is here, unproven, and may be in use");
+            "an image was left out: its volume is here without metadata, in use, and another one");
     return true;
 }
 

@@ -3,6 +3,7 @@
  */
 #include "pool/internal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -15,17 +16,26 @@
 #define STATE_MODE    02770
 #define HOST_GROUP    "libvirt"
 
-static bool is_there(const char *path)
+/* An empty folder is nobody's yet: a package or a mount made it. */
+static bool is_in_use(const char *path)
 {
     struct stat st;
-    return lstat(path, &st) == 0;
+    if (lstat(path, &st) != 0)
+        return false;
+    DIR *dir = S_ISDIR(st.st_mode) ? opendir(path) : NULL;
+    size_t names = 0;
+    while (dir && readdir(dir))
+        names++;
+    if (dir)
+        closedir(dir);
+    return names != 2; /* "." and ".." */
 }
 
 /* A folder that the members of group libvirt may write to. */
 static bool make_shared(const char *path, mode_t mode, const struct uvm_observer *observer,
                         struct uvm_error *err)
 {
-    if (is_there(path)) {
+    if (is_in_use(path)) {
         uvm_notice(observer, "%s is there already", path);
         return true;
     }
@@ -94,7 +104,7 @@ static bool make_pool(struct pool_virt *v, const struct pool_options *options,
 bool pool_init(const struct pool_options *options, struct uvm_error *err)
 {
     UVM_AUTO(pool_virt_free) struct pool_virt *v = NULL;
-    return pool_virt_open(options->connect, &v, err) &&
+    return pool_virt_open(options->connect, options->observer, &v, err) &&
            make_shared(options->metadata_dir, METADATA_MODE, options->observer, err) &&
            make_pool(v, options, err) &&
            make_shared(options->state_dir, STATE_MODE, options->observer, err);

@@ -49,62 +49,17 @@ bool pool_file_is(const char *path, const char *identity);
  * only then is a write lease granted. UVM_BUSY: one has; UVM_FAILED: this cannot be told. Where the
  * file system knows no leases it is idle. */
 bool pool_file_idle(const char *path, struct uvm_error *err);
-
-/* ---- files and what they stand on (chain.c) -------------------------------------------------- */
-
-/* A file or block device by identity, however it is spelled. Where it cannot be looked at, its
- * spelling has to do. */
-struct pool_node {
-    char *path;    /* as first spelled */
-    char *backing; /* name in its header, NULL when it stands alone */
-    size_t *next;  /* the files it stands on, by index; more than one when a relative name means
-                        different files from different folders */
-    size_t next_count;
-    bool volume;  /* belongs to a pool: it is walked from on its own account */
-    bool guest;   /* a guest needs it */
-    size_t stamp; /* of the walk that came here last */
-    struct uvm_strings users;
-};
-struct pool_chains {
-    struct pool_node *nodes;
-    size_t count;
-    json_t *index; /* identity -> index into nodes */
-    size_t denied; /* how much an ordinary user was not allowed to look at */
-};
-void pool_chains_init(struct pool_chains *c);
-void pool_chains_clear(struct pool_chains *c);
-#define pool_auto_chains __attribute__((cleanup(pool_chains_clear))) struct pool_chains
-
-#define POOL_CHAIN_DEPTH_MAX 200 /* QEMU itself gives up earlier */
-
-/* What it means when the file itself (not what it stands on) is not there. */
-enum pool_missing { POOL_MISSING_IS_DOUBT, POOL_MISSING_IS_FINE };
-
-/* Counts what may not be looked at. False for root, and when `reason` (an errno) is another one:
- * that is worth a doubt of its own. */
-bool pool_chains_denied(struct pool_chains *c, int reason);
-
-/* Looks at a file and all that it stands on, reading their headers once. A file that cannot be
- * looked at becomes a doubt: "<who>: <path>: <reason>"; or is counted, see pool_chains_denied.
- * *ret_node is its index; false when it is not there (or what it is called cannot be understood).
- * Headers are written by guests: hostile. */
-bool pool_chains_add(struct pool_chains *c, const char *name, enum pool_missing missing,
-                     const char *who, struct uvm_strings *doubts, size_t *ret_node);
-
-/* Marks the file and all that it stands on as used: "guest web1", or "guest web1 through FILE" for
- * what is below the first. Nodes that bear `stamp` were marked for this guest already: all files of
- * a guest must have been added before. */
-void pool_chains_mark_guest(struct pool_chains *c, size_t node, const char *guest, size_t stamp);
-/* Marks what a volume stands on, down to the next volume, as used by `user`. */
-void pool_chains_mark_volume(struct pool_chains *c, size_t node, const char *user, size_t stamp);
+/* Whether it is a regular file that was neither made nor changed in any way (content, owner, name)
+ * for `age` seconds. False when this cannot be told. */
+bool pool_file_is_older(const char *path, time_t age);
 
 /* ---- survey (survey.c) ----------------------------------------------------------------------- */
 
+/* pool_survey_take, where doubts about the files of some guests do not count. */
+bool pool_survey_look(struct pool *p, const struct uvm_strings *ignored_guests,
+                      struct pool_survey *ret_survey, struct uvm_error *err);
 /* The entry of that name, or NULL. */
 const struct pool_entry *pool_survey_entry(const struct pool_survey *s, const char *name);
-/* "noble amd64 20241004", or product and version where nothing better is known. The caller frees
- * it. */
-char *pool_entry_title(const struct pool_entry *entry);
 
 /* ---- rollback record (seen.c) ---------------------------------------------------------------- */
 
@@ -128,6 +83,9 @@ bool pool_seen_write(const struct pool_seen *s, const char *state_dir, struct uv
 struct pool_age {
     uint64_t updated, serial;
 };
+/* The highest of both that was seen; 0 = none. */
+struct pool_age pool_seen_age(const struct pool_seen *s, const char *content_id,
+                              const char *product);
 bool pool_seen_older(const struct pool_seen *s, const char *content_id, const char *product,
                      struct pool_age age);
 enum pool_seen_how { POOL_SEEN_RAISE, POOL_SEEN_SET };
@@ -197,7 +155,8 @@ struct pool_plan {
 };
 void pool_plan_clear(struct pool_plan *plan);
 
-/* Decides; changes nothing. Errors as in pool_import_begin. */
+/* Decides; changes nothing. Errors as in pool_import_begin. Says loudly what of it is older than
+ * what was seen, and that nothing was seen yet. */
 bool pool_plan_make(const struct pool_import_options *options, const struct pool_survey *survey,
                     const struct pool_seen *seen, const struct uvm_observer *observer,
                     struct pool_plan *ret_plan, struct uvm_error *err);
@@ -205,9 +164,48 @@ bool pool_plan_make(const struct pool_import_options *options, const struct pool
 /* Whether it retires the image of that name. */
 bool pool_plan_retires(const struct pool_plan *plan, const char *name);
 
+/* ---- what to say about it (plan-notice.c) ---------------------------------------------------- */
+
+/* A product is older than what was seen of it. */
+enum pool_older { POOL_OLDER_SKIPPED, POOL_OLDER_TAKEN };
+void pool_plan_tell_older(const char *product, struct pool_age age, struct pool_age seen,
+                          enum pool_older how, const struct uvm_observer *observer);
+/* The record is empty (lost, or this is the first import) though images are here; or the bundle comes
+ * from the future. */
+void pool_plan_tell_unseen(const struct pool_survey *survey, const struct pool_seen *seen,
+                           uint64_t serial, const struct uvm_observer *observer);
+/* Images among which uvt-kvm cannot choose, or of which none is for this host. */
+void pool_plan_warn(const struct pool_plan *plan, const struct pool_survey *survey,
+                    const struct uvm_observer *observer);
+/* Leaves an image out whose volume, which is in use, was not proven to be it; and, with a warning
+ * that says why, keeps what it would have superseded. */
+void pool_plan_leave(struct pool_plan *plan, struct pool_step *step, const char *why,
+                     const struct uvm_observer *observer);
+
 /* ---- cleanup (clean.c) ----------------------------------------------------------------------- */
 
 /* pool_clean, with its first look already taken. What was done is added to *ret_cleaned, also on
  * failure. */
 bool pool_clean_after(struct pool *p, const struct pool_survey *first, unsigned flags,
                       struct pool_cleaned *ret_cleaned, struct uvm_error *err);
+
+/* ---- folders of volumes (folders.c) ---------------------------------------------------------- */
+
+/* Something to listen with; the caller closes it. -1 when the kernel gives none: then nothing is
+ * ever heard, and a look must not be believed for long. */
+int pool_folders_open(void);
+/* Listens to these folders, too. One that is not there, or on a server, is not heard of. */
+void pool_folders_watch(int fd, const struct uvm_strings *folders);
+/* Whether a file was made, moved in or filled there since the last call. */
+bool pool_folders_changed(int fd);
+
+/* ---- deletions (sweep.c) --------------------------------------------------------------------- */
+
+/* Deletes the volumes that a cleanup may take, each only after a look that is still true. Adds to
+ * *cleaned, also on failure. */
+bool pool_sweep(struct pool *p, const struct pool_clean_options *options,
+                const struct pool_survey *first, struct pool_cleaned *cleaned,
+                struct uvm_error *err);
+/* Only tells what that would delete. */
+void pool_sweep_list(struct pool *p, const struct pool_clean_options *options,
+                     const struct pool_survey *first, struct pool_cleaned *cleaned);

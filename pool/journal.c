@@ -149,8 +149,23 @@ static bool is_there(struct pool *p, const struct pool_commit *c, const char *na
     return true;
 }
 
-static bool link_all(struct pool *p, const struct pool_commit *c, struct uvm_strings *lost,
-                     struct uvm_error *err)
+static bool link_all(struct pool *p, const struct pool_commit *c, struct uvm_error *err)
+{
+    const char *name;
+    json_t *text;
+    json_object_foreach(c->metadata, name, text)
+    {
+        bool found = false;
+        if (!is_there(p, c, name, &found, err) ||
+            (found && !pool_metadata_link(p, name, json_string_value(text), err)))
+            return false;
+    }
+    return true;
+}
+
+/* A cleanup of another program may have taken a volume in the moment before it had metadata. */
+static bool look_again(struct pool *p, const struct pool_commit *c, struct uvm_strings *lost,
+                       struct uvm_error *err)
 {
     const char *name;
     json_t *text;
@@ -159,17 +174,11 @@ static bool link_all(struct pool *p, const struct pool_commit *c, struct uvm_str
         bool found = false;
         if (!is_there(p, c, name, &found, err))
             return false;
-        if (found && !pool_metadata_link(p, name, json_string_value(text), err))
+        if (found)
+            continue;
+        uvm_strings_add(lost, name);
+        if (!pool_metadata_unlink(p, name, err))
             return false;
-        /* Looked at again: a cleanup of another program may have taken the volume in the moment
-         * before it had metadata. */
-        if (found && !is_there(p, c, name, &found, err))
-            return false;
-        if (!found) {
-            uvm_strings_add(lost, name);
-            if (!pool_metadata_unlink(p, name, err))
-                return false;
-        }
     }
     return true;
 }
@@ -177,7 +186,8 @@ static bool link_all(struct pool *p, const struct pool_commit *c, struct uvm_str
 bool pool_commit_finish(struct pool *p, const struct pool_commit *c, struct uvm_strings *lost,
                         struct uvm_error *err)
 {
-    if (!link_all(p, c, lost, err) || !pool_seen_write(&c->seen, p->state_dir, err))
+    if (!link_all(p, c, err) || !look_again(p, c, lost, err) ||
+        !pool_seen_write(&c->seen, p->state_dir, err))
         return false;
     /* Where a new one was lost, the old ones stay: the same bundle again retires them. */
     for (size_t i = 0; i < c->retire.count && lost->count == 0; i++) {

@@ -1,5 +1,5 @@
 /*
- * libvirt.c: connection, storage pools and domains of a libvirt daemon.
+ * libvirt.c: storage pools of a libvirt daemon.
  */
 #include "pool/libvirt.h"
 
@@ -7,7 +7,6 @@
 #include "pool/xml.h"
 
 #include <errno.h>
-#include <libvirt/virterror.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,70 +15,6 @@
 
 #define REFRESH_POLL_MS 100
 #define REFRESH_WAIT_MS 2000
-
-/* ---- errors ---------------------------------------------------------------------------------- */
-
-static void silent(void *opaque, virErrorPtr error)
-{
-    (void)opaque;
-    (void)error;
-}
-
-/* What was listed a moment ago does not exist any more. */
-static bool is_gone(int code)
-{
-    return code == VIR_ERR_NO_STORAGE_POOL || code == VIR_ERR_NO_DOMAIN;
-}
-
-bool pool_virt_fail(struct uvm_error *err, const char *format, ...)
-{
-    virErrorPtr last = virGetLastError();
-    uvm_auto_free char *reason =
-        uvm_printable(last && last->message ? last->message : "no reason given");
-    /* libvirt passes errno on only now and then; qemu-img's reaches us as text alone. */
-    bool full = (last && last->code == VIR_ERR_SYSTEM_ERROR &&
-                 (last->int1 == ENOSPC || last->int1 == EDQUOT || last->int1 == EFBIG)) ||
-                strstr(reason, "No space left on device");
-
-    va_list args;
-    va_start(args, format);
-    uvm_auto_free char *what = uvm_vformat(format, args);
-    va_end(args);
-    uvm_fail(err, full ? UVM_SPACE : UVM_LIBVIRT, "%s: %s", what, reason);
-    if (last && is_gone(last->code))
-        err->sys_errno = ENOENT;
-    return false;
-}
-
-/* ---- connection ------------------------------------------------------------------------------ */
-
-bool pool_virt_open(const char *uri, struct pool_virt **ret_virt, struct uvm_error *err)
-{
-    virSetErrorFunc(NULL, silent);
-    virConnectPtr conn = virConnectOpen(uri);
-    if (!conn)
-        return pool_virt_fail(err, "libvirt %s", uri);
-
-    UVM_AUTO(pool_virt_free) struct pool_virt *v = uvm_alloc(sizeof(*v));
-    v->conn = conn;
-    char *real = virConnectGetURI(conn);
-    bool remote = real && pool_xml_uri_is_remote(real);
-    uvm_auto_free char *shown = uvm_printable(real ? real : uri);
-    free(real);
-    if (remote)
-        return uvm_fail(err, UVM_LIBVIRT, "libvirt %s: is another host; run uvmirror on that host",
-                        shown);
-    *ret_virt = UVM_STEAL(v);
-    return true;
-}
-
-void pool_virt_free(struct pool_virt *v)
-{
-    if (!v)
-        return;
-    virConnectClose(v->conn);
-    free(v);
-}
 
 /* ---- storage pools --------------------------------------------------------------------------- */
 
@@ -213,6 +148,15 @@ bool pool_store_autostart(struct pool_store *s, struct uvm_error *err)
     return true;
 }
 
+bool pool_store_starts_itself(struct pool_store *s, bool *ret_starts, struct uvm_error *err)
+{
+    int autostart = 0;
+    if (virStoragePoolGetAutostart(s->handle, &autostart) != 0)
+        return pool_virt_fail(err, "autostart of pool %s", s->name);
+    *ret_starts = autostart != 0;
+    return true;
+}
+
 bool pool_store_remove(struct pool_store *s, struct uvm_error *err)
 {
     /* Deleting wants an inactive pool, and a transient one is gone once it is inactive: it is
@@ -285,91 +229,5 @@ bool pool_store_available(struct pool_store *s, uint64_t *ret_bytes, struct uvm_
     if (virStoragePoolGetInfo(s->handle, &info) != 0)
         return pool_virt_fail(err, "space in pool %s", s->name);
     *ret_bytes = info.available;
-    return true;
-}
-
-/* ---- domains --------------------------------------------------------------------------------- */
-
-/* Adds a text from libvirt to the domain's, or a doubt when it could not be had. `absent` is the
- * error code that means "there is none". */
-static void take_xml(struct pool_domain *d, char *xml, int absent, const char *what)
-{
-    if (xml) {
-        uvm_strings_add(&d->xml, xml);
-        free(xml);
-        return;
-    }
-    int code = virGetLastErrorCode();
-    if (code == absent || code == VIR_ERR_NO_SUPPORT)
-        return;
-    if (is_gone(code)) {
-        d->gone = true;
-        return;
-    }
-    uvm_auto_error err = UVM_ERROR_INIT;
-    pool_virt_fail(&err, "guest %s: %s", d->name, what);
-    uvm_strings_add(&d->doubts, err.message);
-}
-
-static void take_snapshots(struct pool_domain *d, virDomainPtr domain)
-{
-    virDomainSnapshotPtr *list = NULL;
-    int count = virDomainListAllSnapshots(domain, &list, 0);
-    if (count < 0)
-        take_xml(d, NULL, VIR_ERR_NO_SUPPORT, "snapshots");
-    for (int i = 0; i < count; i++) {
-        take_xml(d, virDomainSnapshotGetXMLDesc(list[i], 0), VIR_ERR_OK, "snapshot");
-        virDomainSnapshotFree(list[i]);
-    }
-    free(list);
-}
-
-static void take_checkpoints(struct pool_domain *d, virDomainPtr domain)
-{
-    virDomainCheckpointPtr *list = NULL;
-    int count = virDomainListAllCheckpoints(domain, &list, 0);
-    if (count < 0)
-        take_xml(d, NULL, VIR_ERR_NO_SUPPORT, "checkpoints");
-    for (int i = 0; i < count; i++) {
-        take_xml(d, virDomainCheckpointGetXMLDesc(list[i], 0), VIR_ERR_OK, "checkpoint");
-        virDomainCheckpointFree(list[i]);
-    }
-    free(list);
-}
-
-static void take_domain(struct pool_domain *d, virDomainPtr domain)
-{
-    take_xml(d, virDomainGetXMLDesc(domain, 0), VIR_ERR_OK, "definition");
-    take_xml(d, virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE), VIR_ERR_OK, "definition");
-
-    int saved = virDomainHasManagedSaveImage(domain, 0);
-    if (saved != 0)
-        take_xml(d, saved > 0 ? virDomainManagedSaveGetXMLDesc(domain, 0) : NULL,
-                 VIR_ERR_NO_SUPPORT, "managed save");
-    take_snapshots(d, domain);
-    take_checkpoints(d, domain);
-    if (virDomainIsActive(domain) != 0)
-        take_xml(d, virDomainBackupGetXMLDesc(domain, 0), VIR_ERR_NO_DOMAIN_BACKUP, "backup job");
-}
-
-bool pool_domains_each(struct pool_virt *v,
-                       void (*each)(void *opaque, const struct pool_domain *domain), void *opaque,
-                       struct uvm_error *err)
-{
-    virDomainPtr *domains = NULL;
-    int count = virConnectListAllDomains(v->conn, &domains, 0);
-    if (count < 0)
-        return pool_virt_fail(err, "list of guests");
-    for (int i = 0; i < count; i++) {
-        uvm_auto_free char *name = uvm_printable(virDomainGetName(domains[i]));
-        struct pool_domain d = {.name = name};
-        take_domain(&d, domains[i]);
-        if (!d.gone)
-            each(opaque, &d);
-        uvm_strings_clear(&d.xml);
-        uvm_strings_clear(&d.doubts);
-        virDomainFree(domains[i]);
-    }
-    free(domains);
     return true;
 }

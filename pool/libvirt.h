@@ -1,6 +1,6 @@
 /*
- * libvirt.h: the thin layer over libvirt. libvirt.c (connection, pools, domains) and volume.c
- * (volumes) are the only files that include its header.
+ * libvirt.h: the thin layer over libvirt. Only the files behind it (see virt.h) know libvirt's own
+ * header.
  *
  * Errors carry libvirt's own text; their code is UVM_LIBVIRT, or UVM_SPACE when the daemon ran out
  * of space; their sys_errno is ENOENT when a pool or domain that was known does not exist any more.
@@ -11,15 +11,39 @@
 
 #include "mirror/base/base.h"
 
-/* ---- connection ------------------------------------------------------------------------------ */
+/* ---- connection (connect.c, call.c) ---------------------------------------------------------- */
 
 struct pool_virt;
 
 /* Connects, and silences libvirt's own printing. A daemon on another host is refused: chains are
- * read from the files themselves. */
-bool pool_virt_open(const char *uri, struct pool_virt **ret_virt, struct uvm_error *err);
+ * read from the files themselves. A daemon that stops answering ends the connection, and with it
+ * every call, after half a minute at most. `observer` asks calls to stop, see pool_virt_call. */
+bool pool_virt_open(const char *uri, const struct uvm_observer *observer,
+                    struct pool_virt **ret_virt, struct uvm_error *err);
 void pool_virt_free(struct pool_virt *v);
 UVM_DEFINE_AUTO(struct pool_virt *, pool_virt_free)
+
+/* Whether there is still somebody to ask. */
+bool pool_virt_alive(struct pool_virt *v);
+
+/* Runs `func` in a thread of its own and waits for it. A daemon may be alive, and its answer not
+ * come all the same: UVM_LIBVIRT when `func` gave no sign of life (pool_virt_beat) for a minute;
+ * UVM_INTERRUPTED when it gave none for ten seconds, and the run was asked to stop. The connection is
+ * stuck then: `func` may still run, so `arg` and all that it uses must be left to it, and nothing else
+ * can be asked. */
+bool pool_virt_call(struct pool_virt *v, bool (*func)(void *arg, struct uvm_error *err), void *arg,
+                    struct uvm_error *err);
+bool pool_virt_is_stuck(const struct pool_virt *v);
+void pool_virt_beat(struct pool_virt *v);
+
+/* ---- events (watch.c) ------------------------------------------------------------------------ */
+
+/* Begins to count what may make a file needed: guests that are defined, started or get other disks,
+ * pools that come and go. */
+bool pool_watch_begin(struct pool_virt *v, struct uvm_error *err);
+/* How many of these there were up to now, as far as the daemon has told; one more each time it
+ * cannot be asked. */
+size_t pool_watch_changes(struct pool_virt *v);
 
 /* ---- storage pools --------------------------------------------------------------------------- */
 
@@ -62,6 +86,7 @@ bool pool_store_define(struct pool_virt *v, const char *name, const char *path,
 enum pool_build { POOL_NO_BUILD, POOL_BUILD };
 bool pool_store_start(struct pool_store *s, enum pool_build build, struct uvm_error *err);
 bool pool_store_autostart(struct pool_store *s, struct uvm_error *err);
+bool pool_store_starts_itself(struct pool_store *s, bool *ret_starts, struct uvm_error *err);
 /* Stops a pool of ours and removes it, and its folder, which must be empty. */
 bool pool_store_remove(struct pool_store *s, struct uvm_error *err);
 
@@ -139,18 +164,36 @@ bool pool_upload_finish(struct pool_upload *u, struct uvm_error *err);
 void pool_upload_free(struct pool_upload *u);
 UVM_DEFINE_AUTO(struct pool_upload *, pool_upload_free)
 
-/* ---- domains --------------------------------------------------------------------------------- */
+/* Where the bytes of a volume go to, front to back. Returning false with an error ends it. */
+struct pool_sink {
+    bool (*data)(void *opaque, const void *data, size_t len, struct uvm_error *err);
+    /* So many zeros that take no space in the file; NULL: they are given to `data` as others. */
+    bool (*hole)(void *opaque, uint64_t len, struct uvm_error *err);
+    void *opaque;
+};
+
+/* Reads a stretch of a volume's file, as it is; length 0 = up to its end. */
+bool pool_volume_read(struct pool_store *s, const char *name, uint64_t offset, uint64_t length,
+                      const struct pool_sink *sink, struct uvm_error *err);
+
+/* ---- domains (domain.c) ---------------------------------------------------------------------- */
+
+struct pool_document {
+    char *label; /* printable: "" for the guest's definition, "snapshot s1", "managed save" */
+    char *xml;
+};
 
 /* Everything that libvirt knows about the files of one guest. */
 struct pool_domain {
-    const char *name; /* printable */
-    struct uvm_strings
-        xml; /* domain (live, inactive, managed save), snapshots, checkpoints, backup */
+    char *name; /* printable */
+    struct pool_document *documents;
+    size_t document_count;
     struct uvm_strings doubts; /* what of it could not be had */
     bool gone;                 /* it ended while it was looked at */
 };
 
-/* Calls `each` for every domain, running or not, that does not go away meanwhile. */
+/* Calls `each` for every domain, running or not, that does not go away meanwhile. UVM_LIBVIRT when
+ * the daemon does. */
 bool pool_domains_each(struct pool_virt *v,
                        void (*each)(void *opaque, const struct pool_domain *domain), void *opaque,
                        struct uvm_error *err);

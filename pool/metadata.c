@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define METADATA_MODE 0644
+#define LINK_TRIES    20
 
 /* ---- text, as Python 3's json.dump(indent=4) ------------------------------------------------- */
 
@@ -249,20 +250,29 @@ static bool holds(const char *path, const char *text)
            memcmp(buf.data, text, buf.len) == 0;
 }
 
+/* What another program wrote for a volume that was not complete is not to be believed. */
+static bool replace(const struct pool *p, const char *name, const char *path, const char *text,
+                    struct uvm_error *err)
+{
+    bool exists = false;
+    return pool_metadata_exists(p, name, &exists, err) &&
+           (!exists || pool_metadata_unlink(p, name, err)) &&
+           (link_new(p->metadata_dir, path, text, err) || uvm_prefix(err, "metadata"));
+}
+
 bool pool_metadata_link(const struct pool *p, const char *name, const char *text,
                         struct uvm_error *err)
 {
     uvm_auto_free char *path = pool_metadata_path(p, name);
-    bool exists = false;
     /* The run that put it there may have been killed before its name was durable. */
     if (holds(path, text))
         return uvm_sync_dir_of(path, err);
-    /* What another program wrote for a volume that was not complete is not to be believed. */
-    if (!pool_metadata_exists(p, name, &exists, err) ||
-        (exists && !pool_metadata_unlink(p, name, err)))
-        return false;
-    if (!link_new(p->metadata_dir, path, text, err))
-        return uvm_prefix(err, "metadata");
+    for (int tries = 1; !replace(p, name, path, text, err); tries++) {
+        /* Another program, which is syncing in this moment, was quicker. */
+        if (err->sys_errno != EEXIST || tries == LINK_TRIES)
+            return false;
+        uvm_error_clear(err);
+    }
     return true;
 }
 

@@ -9,7 +9,8 @@
 
 void pool_free(struct pool *p)
 {
-    if (!p)
+    /* What hangs still uses it. */
+    if (!p || (p->virt && pool_virt_is_stuck(p->virt)))
         return;
     pool_store_free(p->store);
     pool_virt_free(p->virt);
@@ -34,6 +35,29 @@ static bool check_store(const struct pool_store *s, const char *name, struct uvm
     return true;
 }
 
+struct finding {
+    struct pool *pool;
+    char *name;
+};
+
+static bool find_store(void *arg, struct uvm_error *err)
+{
+    struct finding *f = arg;
+    return pool_store_find(f->pool->virt, f->name, &f->pool->store, err);
+}
+
+static bool open_store(struct pool *p, const char *name, struct uvm_error *err)
+{
+    struct finding *f = uvm_alloc(sizeof(*f));
+    *f = (struct finding){p, uvm_strdup(name)};
+    bool ok = pool_virt_call(p->virt, find_store, f, err);
+    if (pool_virt_is_stuck(p->virt))
+        return uvm_prefix(err, "pool %s", name);
+    free(f->name);
+    free(f);
+    return ok && check_store(p->store, name, err);
+}
+
 bool pool_open(const struct pool_options *options, struct pool **ret_pool, struct uvm_error *err)
 {
     UVM_AUTO(pool_free) struct pool *p = uvm_alloc(sizeof(*p));
@@ -44,9 +68,8 @@ bool pool_open(const struct pool_options *options, struct pool **ret_pool, struc
     if (!p->metadata_dir)
         p->metadata_dir = uvm_strdup(options->metadata_dir);
     p->state_dir = uvm_strdup(options->state_dir);
-    if (!pool_virt_open(options->connect, &p->virt, err) ||
-        !pool_store_find(p->virt, options->name, &p->store, err) ||
-        !check_store(p->store, options->name, err))
+    if (!pool_virt_open(options->connect, options->observer, &p->virt, err) ||
+        !open_store(p, options->name, err))
         return false;
     *ret_pool = UVM_STEAL(p);
     return true;

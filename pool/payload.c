@@ -2,14 +2,22 @@
  * payload.c: an image's bytes on their way into the pool.
  *
  *     staged   reader -> volume of the staging pool -> (verified) -> uncompressed clone in the pool
- *     direct   reader -> volume in the pool, all but its head -> (verified) -> the head
+ *     direct   reader -> volume in the pool, all but its front -> (verified) -> the front
  *
- * A volume without its first cluster is no qcow2, and nothing can use it.
+ * The front holds the head and the L1 table, and is checked before a byte is sent; the other tables
+ * are looked at as they pass. Verified means: size and checksum are right, and the structure is
+ * sound. A volume without its first cluster is no qcow2, and nothing can use it.
+ *
+ * An image whose volume is there already, unproven and in use, is staged, too, and compared.
  */
 #include "pool/import.h"
 
 #include <inttypes.h>
 #include <string.h>
+
+/* Where QEMU puts the L1 table, it ends ahead of this, even with the largest clusters. One that is
+ * further behind is looked at as it passes, as the others are. */
+#define FRONT_MAX ((uint64_t)8 << 20)
 
 /* One payload and those of the import's steps that want it. */
 struct payload {
@@ -18,11 +26,12 @@ struct payload {
     const struct mirror_image *image; /* one of them; they share size and content */
     struct pool_step **steps;
     size_t count;
-    char *head; /* the first bytes, MIRROR_QCOW2_HEAD at most */
-    size_t head_len;
-    const char *rest; /* of the reader's present block, behind the head */
+    struct uvm_buf front;
+    const char *rest; /* of the reader's present block, behind the front */
     size_t rest_len;
     struct mirror_qcow2 info;
+    struct mirror_qcow2_tables *tables;
+    uint64_t inflated;            /* bytes that its compressed clusters become */
     struct pool_upload **uploads; /* the same bytes go into each */
     size_t upload_count;
 };
@@ -37,35 +46,62 @@ static void close_uploads(struct payload *y)
 static void payload_clear(struct payload *y)
 {
     close_uploads(y);
+    mirror_qcow2_tables_free(y->tables);
+    uvm_buf_clear(&y->front);
     free(y->uploads);
     free(y->steps);
-    free(y->head);
 }
 #define auto_payload __attribute__((cleanup(payload_clear))) struct payload
 
+/* A volume gets the image's own bytes, without a stay in the staging pool. */
+static bool is_direct(const struct payload *y, const struct pool_step *step)
+{
+    return step->action != POOL_RELINK && y->import->flags & POOL_IMPORT_KEEP_COMPRESSED;
+}
+
+static bool needs_stage(const struct payload *y)
+{
+    for (size_t k = 0; k < y->count; k++) {
+        if (!is_direct(y, y->steps[k]))
+            return true;
+    }
+    return false;
+}
+
 /* ---- reading --------------------------------------------------------------------------------- */
 
-/* Fills the head, and keeps what the block that completed it holds beyond. */
-static bool read_head(struct payload *y, struct uvm_error *err)
+/* Fills the front, and keeps what the block that completed it holds beyond. */
+static bool fill_front(struct payload *y, uint64_t wanted, struct uvm_error *err)
 {
-    y->head = uvm_alloc(MIRROR_QCOW2_HEAD);
-    while (y->head_len < MIRROR_QCOW2_HEAD) {
-        const void *block = NULL;
-        size_t len = 0;
-        if (!y->data.read(y->data.opaque, &block, &len, err))
+    if (wanted > y->image->size)
+        wanted = y->image->size;
+    while (y->front.len < wanted) {
+        const void *block = y->rest;
+        size_t len = y->rest_len;
+        if (len == 0 && !y->data.read(y->data.opaque, &block, &len, err))
             return false;
         if (len == 0)
-            break;
-        size_t part = MIRROR_QCOW2_HEAD - y->head_len;
-        if (part > len)
-            part = len;
-        memcpy(y->head + y->head_len, block, part);
-        y->head_len += part;
+            return uvm_fail(err, UVM_CONTENT, "%zu bytes came instead of %" PRIu64, y->front.len,
+                            y->image->size);
+        size_t part = wanted - y->front.len < len ? (size_t)(wanted - y->front.len) : len;
+        if (!uvm_buf_add(&y->front, block, part, err))
+            return false;
         y->rest = (const char *)block + part;
         y->rest_len = len - part;
     }
-    return mirror_qcow2_check(y->head, y->head_len, y->image->size, y->import->max_virtual,
-                              &y->info, err);
+    return true;
+}
+
+static bool read_front(struct payload *y, struct uvm_error *err)
+{
+    if (!fill_front(y, MIRROR_QCOW2_HEAD, err) ||
+        !mirror_qcow2_check(y->front.data, y->front.len, y->image->size, y->import->max_virtual,
+                            &y->info, err))
+        return false;
+    uint64_t l1_end = y->info.l1_offset + (uint64_t)y->info.l1_entries * 8;
+    return (l1_end > FRONT_MAX || fill_front(y, l1_end, err)) &&
+           mirror_qcow2_tables_new(&y->info, y->image->size, &y->tables, err) &&
+           mirror_qcow2_tables_feed(y->tables, y->front.data, y->front.len, err);
 }
 
 static bool send(struct payload *y, const void *data, size_t len, struct uvm_error *err)
@@ -77,25 +113,21 @@ static bool send(struct payload *y, const void *data, size_t len, struct uvm_err
     return true;
 }
 
-/* Sends everything behind the head, up to the reader's verified end. */
+/* Sends everything behind the front, up to the reader's verified end. */
 static bool send_rest(struct payload *y, struct uvm_error *err)
 {
     const struct uvm_observer *observer = y->import->pool->observer;
     const void *block = y->rest;
     size_t len = y->rest_len;
-    uint64_t sent = y->head_len;
+    uint64_t sent = y->front.len;
 
-    /* A head that is not full was the end already: reading on is not allowed then. */
-    bool more = y->head_len == MIRROR_QCOW2_HEAD;
-    if (more && len == 0 && !y->data.read(y->data.opaque, &block, &len, err))
+    if (len == 0 && !y->data.read(y->data.opaque, &block, &len, err))
         return false;
-    while (more && len > 0) {
-        sent += len;
-        if (sent > y->image->size)
-            return uvm_fail(err, UVM_CONTENT, "is longer than its %" PRIu64 " bytes",
-                            y->image->size);
-        if (!uvm_go_on(observer, err) || !send(y, block, len, err))
+    while (len > 0) {
+        if (!uvm_go_on(observer, err) || !mirror_qcow2_tables_feed(y->tables, block, len, err) ||
+            !send(y, block, len, err))
             return false;
+        sent += len;
         uvm_progress(observer, "upload", y->steps[0]->title, sent, y->image->size);
         if (!y->data.read(y->data.opaque, &block, &len, err))
             return false;
@@ -128,87 +160,88 @@ static bool finish_uploads(struct payload *y, struct uvm_error *err)
     return true;
 }
 
-/* ---- names in the pool ----------------------------------------------------------------------- */
-
-static bool journal(struct pool_import *i, struct uvm_error *err)
+/* The staging pool's volume gets everything; it bears the name of the first step's. */
+static bool open_stage(struct payload *y, struct uvm_error *err)
 {
-    /* Also when writing fails: it may have failed after its effect. */
-    i->journaled = true;
-    const struct uvm_strings none = {0};
-    return pool_journal_write_import(i->pool, &i->volumes, &none, err);
-}
-
-/* Takes the newest name out again: the volume that bears it is another program's. */
-static void disown_last(struct pool_import *i)
-{
-    uvm_auto_error failed = UVM_ERROR_INIT;
-    size_t last = i->volumes.count - 1;
-    free(i->volumes.items[last]);
-    i->volumes.items[last] = NULL;
-    i->volumes.count = last;
-    if (!journal(i, &failed))
-        uvm_warning(i->pool->observer, "%s", failed.message);
-}
-
-/* Removes a volume that stands in the way without (sound) metadata. Since the plan was made a guest
- * may have come to use it. */
-static bool remove_unproven(struct pool_import *i, const char *name, struct uvm_error *err)
-{
-    pool_auto_survey survey = {0};
-    if (!pool_survey_take(i->pool, &survey, err))
-        return false;
-    const struct pool_entry *e = pool_survey_entry(&survey, name);
-    if (e && (e->users.count > 0 || survey.doubts.count > 0))
-        return uvm_fail(err, UVM_LIBVIRT, "its volume is here without metadata and in use: %s",
-                        e->users.count > 0 ? e->users.items[0] : survey.doubts.items[0]);
-    if (e && e->state == POOL_READY && e->metadata)
-        return uvm_fail(err, UVM_LIBVIRT, "another program made this image in the meantime");
-    uvm_auto_free char *path = uvm_format("%s/%s", i->pool->store->path, name);
-    uvm_auto_error why = UVM_ERROR_INIT;
-    if (e && !pool_file_idle(path, &why))
-        return uvm_fail(err, UVM_LIBVIRT, "its volume is here without metadata, and %s",
-                        why.message);
-    return pool_metadata_unlink(i->pool, name, err) &&
-           pool_volume_delete(i->pool->store, name, POOL_AT_ONCE, i->pool->observer, err);
-}
-
-/* Makes the name free, and journals it. The volume is to be made right after. */
-static bool claim_name(struct pool_import *i, const char *name, struct uvm_error *err)
-{
-    bool taken = false, offered = false;
-    if (!pool_volume_find(i->pool->store, name, &taken, NULL, err) ||
-        !pool_metadata_exists(i->pool, name, &offered, err))
-        return false;
-    if ((taken || offered) && !remove_unproven(i, name, err))
-        return false;
-    /* A folder of that name would stop the commit when it is too late. */
-    if (!pool_metadata_unlink(i->pool, name, err))
-        return false;
-    uvm_strings_add(&i->volumes, name);
-    return journal(i, err);
-}
-
-/* From here on only this file is the volume that is verified, whatever bears its name. */
-static void remember_file(struct pool_import *i, const char *name)
-{
-    uvm_auto_free char *path = uvm_format("%s/%s", i->pool->store->path, name);
-    uvm_auto_free char *identity = pool_file_identity(path);
-    if (identity)
-        json_object_set_new(i->files, name, json_string(identity));
-}
-
-/* ---- the staged road ------------------------------------------------------------------------- */
-
-static bool fill_stage(struct payload *y, const char *name, struct uvm_error *err)
-{
-    struct pool_store *stage = y->import->stage;
-    const struct pool_volume_spec spec = {name, "raw", y->image->size};
+    struct pool_import *i = y->import;
+    const struct pool_volume_spec spec = {y->steps[0]->name, "raw", y->image->size};
     bool exists = false;
-    return pool_volume_create(stage, &spec, &exists, err) &&
-           open_upload(y, stage, name, 0, y->image->size, err) &&
-           send(y, y->head, y->head_len, err) && send_rest(y, err) && finish_uploads(y, err) &&
-           /* Now libvirt sees that it is a qcow2. */
-           pool_store_refresh(stage, err);
+    return (i->stage || pool_stage_open(i->pool, &i->stage, err)) &&
+           pool_volume_create(i->stage, &spec, &exists, err) &&
+           open_upload(y, i->stage, spec.name, 0, y->image->size, err) &&
+           send(y, y->front.data, y->front.len, err);
+}
+
+static bool open_direct(struct payload *y, const char *name, struct uvm_error *err)
+{
+    struct pool_import *i = y->import;
+    const struct pool_volume_spec spec = {name, "raw", y->image->size};
+    uint64_t body = y->image->size - y->front.len;
+    bool exists = false;
+    if (!pool_import_claim(i, name, err))
+        return false;
+    if (!pool_volume_create(i->pool->store, &spec, &exists, err)) {
+        if (exists)
+            pool_import_disown_last(i);
+        return false;
+    }
+    pool_import_remember(i, name);
+    return body == 0 || open_upload(y, i->pool->store, name, y->front.len, body, err);
+}
+
+static bool open_all(struct payload *y, struct uvm_error *err)
+{
+    if (needs_stage(y) && !open_stage(y, err))
+        return false;
+    for (size_t k = 0; k < y->count; k++) {
+        if (is_direct(y, y->steps[k]) && !open_direct(y, y->steps[k]->name, err))
+            return false;
+    }
+    return true;
+}
+
+/* ---- tables that stood ahead of what leads to them ------------------------------------------- */
+
+static bool feed(void *opaque, const void *data, size_t len, struct uvm_error *err)
+{
+    struct payload *y = opaque;
+    return mirror_qcow2_tables_feed(y->tables, data, len, err);
+}
+
+/* The front is here; everything else is read back from where it was sent to. */
+static bool see_again(struct payload *y, uint64_t offset, uint64_t len, struct uvm_error *err)
+{
+    struct pool_import *i = y->import;
+    struct pool_store *store = needs_stage(y) ? i->stage : i->pool->store;
+    const struct pool_sink sink = {.data = feed, .opaque = y};
+    if (offset < y->front.len) {
+        uint64_t part = y->front.len - offset < len ? y->front.len - offset : len;
+        if (!feed(y, y->front.data + offset, (size_t)part, err))
+            return false;
+        offset += part;
+        len -= part;
+    }
+    return len == 0 || pool_volume_read(store, y->steps[0]->name, offset, len, &sink, err);
+}
+
+static bool check_structure(struct payload *y, struct uvm_error *err)
+{
+    uint64_t offset = 0, len = 0;
+    while (mirror_qcow2_tables_missing(y->tables, &offset, &len)) {
+        if (!uvm_go_on(y->import->pool->observer, err) || !see_again(y, offset, len, err))
+            return false;
+    }
+    return mirror_qcow2_tables_finish(y->tables, &y->inflated, err);
+}
+
+/* ---- a volume of each step ------------------------------------------------------------------- */
+
+static bool check_clone_room(struct payload *y, struct uvm_error *err)
+{
+    struct pool_store *store = y->import->pool->store;
+    uint64_t available = 0;
+    return pool_store_refresh(store, err) && pool_store_available(store, &available, err) &&
+           pool_check_room(store->path, y->inflated, POOL_NEED_AT_LEAST, available, err);
 }
 
 static bool clone(struct payload *y, const char *staged, struct pool_step *step,
@@ -217,85 +250,64 @@ static bool clone(struct payload *y, const char *staged, struct pool_step *step,
     struct pool_import *i = y->import;
     const struct pool_volume_spec spec = {step->name, "qcow2", y->info.virtual_size};
     bool exists = false;
-    if (!claim_name(i, step->name, err))
+    if (!check_clone_room(y, err) || !pool_import_claim(i, step->name, err))
         return false;
     if (!pool_volume_clone(i->stage, staged, i->pool->store, &spec, i->pool->observer, step->title,
                            &exists, err)) {
         if (exists)
-            disown_last(i);
+            pool_import_disown_last(i);
         return false;
     }
-    remember_file(i, step->name);
+    pool_import_remember(i, step->name);
     uvm_done(i->pool->observer, "convert", step->title, NULL);
-    return uvm_go_on(i->pool->observer, err);
+    return true;
 }
 
-static bool import_staged(struct payload *y, struct uvm_error *err)
+static bool prove(struct payload *y, const char *name, struct pool_step *step,
+                  struct uvm_error *err)
+{
+    struct pool_import *i = y->import;
+    const struct pool_staged staged = {name, step->image, y->info.virtual_size,
+                                       y->inflated + y->image->size};
+    uvm_auto_free char *why = NULL;
+    if (!pool_prove(i, step->name, &staged, &why, err))
+        return false;
+    if (why)
+        pool_plan_leave(&i->plan, step, why, i->pool->observer);
+    else
+        uvm_done(i->pool->observer, "verify", step->title, "its volume is this image");
+    return true;
+}
+
+static bool finish_staged(struct payload *y, struct uvm_error *err)
 {
     struct pool_import *i = y->import;
     const char *name = y->steps[0]->name;
-    if (!i->stage && !pool_stage_open(i->pool, &i->stage, err))
+    /* After the refresh libvirt sees that it is a qcow2. */
+    if (!pool_store_refresh(i->stage, err))
         return false;
-    if (!fill_stage(y, name, err))
-        return false;
-    uvm_done(i->pool->observer, "upload", y->steps[0]->title, NULL);
     for (size_t k = 0; k < y->count; k++) {
-        if (!clone(y, name, y->steps[k], err))
+        struct pool_step *step = y->steps[k];
+        if (is_direct(y, step))
+            continue;
+        if (!(step->action == POOL_RELINK ? prove(y, name, step, err)
+                                          : clone(y, name, step, err)) ||
+            !uvm_go_on(i->pool->observer, err))
             return false;
     }
     return pool_volume_delete(i->stage, name, POOL_WAIT, i->pool->observer, err);
 }
 
-/* ---- the direct road ------------------------------------------------------------------------- */
-
-static bool create_direct(struct payload *y, const char *name, struct uvm_error *err)
-{
-    struct pool_import *i = y->import;
-    const struct pool_volume_spec spec = {name, "raw", y->image->size};
-    bool exists = false;
-    if (!claim_name(i, name, err))
-        return false;
-    if (!pool_volume_create(i->pool->store, &spec, &exists, err)) {
-        if (exists)
-            disown_last(i);
-        return false;
-    }
-    remember_file(i, name);
-    return true;
-}
-
-static bool send_body(struct payload *y, struct uvm_error *err)
-{
-    uint64_t body = y->image->size > y->head_len ? y->image->size - y->head_len : 0;
-    for (size_t k = 0; body && k < y->count; k++) {
-        if (!open_upload(y, y->import->pool->store, y->steps[k]->name, y->head_len, body, err))
-            return false;
-    }
-    return send_rest(y, err) && finish_uploads(y, err);
-}
-
-static bool send_head(struct payload *y, struct uvm_error *err)
-{
-    for (size_t k = 0; k < y->count; k++) {
-        if (!open_upload(y, y->import->pool->store, y->steps[k]->name, 0, y->head_len, err))
-            return false;
-    }
-    return send(y, y->head, y->head_len, err) && finish_uploads(y, err);
-}
-
-static bool import_direct(struct payload *y, struct uvm_error *err)
+static bool finish_direct(struct payload *y, struct uvm_error *err)
 {
     struct pool *p = y->import->pool;
     for (size_t k = 0; k < y->count; k++) {
-        if (!create_direct(y, y->steps[k]->name, err))
+        if (is_direct(y, y->steps[k]) &&
+            !open_upload(y, p->store, y->steps[k]->name, 0, y->front.len, err))
             return false;
     }
-    /* After the refresh libvirt sees that they are qcow2. */
-    if (!send_body(y, err) || !send_head(y, err) || !pool_store_refresh(p->store, err))
-        return false;
-    for (size_t k = 0; k < y->count; k++)
-        uvm_done(p->observer, "upload", y->steps[k]->title, NULL);
-    return true;
+    return y->upload_count == 0 || (send(y, y->front.data, y->front.len, err) &&
+                                    finish_uploads(y, err) && pool_store_refresh(p->store, err));
 }
 
 /* ---- an image -------------------------------------------------------------------------------- */
@@ -303,20 +315,22 @@ static bool import_direct(struct payload *y, struct uvm_error *err)
 static bool import_payload(struct payload *y, struct uvm_error *err)
 {
     struct pool_import *i = y->import;
-    bool ok =
-        read_head(y, err) && journal(i, err) &&
-        (i->flags & POOL_IMPORT_KEEP_COMPRESSED ? import_direct(y, err) : import_staged(y, err));
-    if (!ok)
+    if (!read_front(y, err) || !pool_import_journal(i, err) || !open_all(y, err) ||
+        !send_rest(y, err) || !finish_uploads(y, err) || !check_structure(y, err))
         return uvm_prefix(err, "%s", y->steps[0]->title);
     for (size_t k = 0; k < y->count; k++)
-        y->steps[k]->done = true;
+        uvm_done(i->pool->observer, "upload", y->steps[k]->title, NULL);
+    if ((needs_stage(y) && !finish_staged(y, err)) || !finish_direct(y, err))
+        return uvm_prefix(err, "%s", y->steps[0]->title);
+    for (size_t k = 0; k < y->count; k++)
+        y->steps[k]->done = y->steps[k]->action != POOL_SKIP;
     return true;
 }
 
 bool pool_import_image(struct pool_import *i, const struct mirror_image *const *images,
                        size_t count, struct uvm_reader data, struct uvm_error *err)
 {
-    auto_payload y = {.import = i, .data = data};
+    auto_payload y = {.import = i, .data = data, .front = {.max = FRONT_MAX}};
     y.steps = uvm_alloc((count + 1) * sizeof(struct pool_step *));
     y.uploads = uvm_alloc((count + 1) * sizeof(struct pool_upload *));
     for (size_t k = 0; k < count; k++) {

@@ -6,7 +6,7 @@
  * resolve_work with max_items). Products named incompletely only add; products that are not named
  * are left alone.
  */
-#include "pool/internal.h"
+#include "pool/import.h"
 
 #include <limits.h>
 #include <string.h>
@@ -16,7 +16,6 @@
 #define WHY_OLDER          "of an older stream or bundle than this host has seen"
 #define WHY_MAX            "older than the newest versions that are kept"
 #define WHY_TWICE          "listed twice"
-#define WHY_UNPROVEN       "its volume is here without metadata and may be in use: not replaced"
 
 struct planner {
     const struct pool_import_options *options;
@@ -120,25 +119,17 @@ static bool seen_twice(struct planner *pl, const struct mirror_image *image, con
     return true;
 }
 
-/* A volume whose metadata is missing or damaged proves nothing. *ret_partial: it had to be left
- * alone. */
+/* A volume whose metadata is missing or damaged proves nothing. It is replaced, or compared when a
+ * guest uses it, or may do so. */
 static void plan_unproven(struct planner *pl, const struct mirror_image *image,
-                          const struct pool_entry *entry, bool *ret_partial)
+                          const struct pool_entry *entry)
 {
-    if (entry->users.count == 0 && pl->survey->doubts.count == 0) {
-        image_step(pl, POOL_ADOPT, image, NULL);
-        return;
-    }
-    image_step(pl, POOL_SKIP, image, WHY_UNPROVEN);
-    *ret_partial = pl->plan.partial = true;
-    const char *title = pl->plan.steps[pl->plan.count - 1].title;
-    uvm_warning(pl->observer, "%s: %s: %s", title, WHY_UNPROVEN,
-                entry->users.count ? entry->users.items[0] : pl->survey->doubts.items[0]);
+    bool idle = entry->users.count == 0 && pl->survey->doubts.count == 0;
+    image_step(pl, idle ? POOL_ADOPT : POOL_RELINK, image, NULL);
 }
 
 /* An image that is wanted. */
-static bool plan_image(struct planner *pl, const struct mirror_image *image, bool *ret_partial,
-                       struct uvm_error *err)
+static bool plan_image(struct planner *pl, const struct mirror_image *image, struct uvm_error *err)
 {
     uvm_auto_free char *name = pool_volume_name(image->product, image->version);
     const struct pool_entry *entry = pool_survey_entry(pl->survey, name);
@@ -152,7 +143,7 @@ static bool plan_image(struct planner *pl, const struct mirror_image *image, boo
         return true;
     }
     if (entry->state != POOL_READY || !entry->metadata) {
-        plan_unproven(pl, image, entry, ret_partial);
+        plan_unproven(pl, image, entry);
         return true;
     }
     if (!same_content(image, json_string_value(json_object_get(entry->metadata, "sha256")),
@@ -256,29 +247,31 @@ static bool plan_product(struct planner *pl, const struct pool_source *source,
         return true;
 
     pl->candidates++;
-    if (!lower && pool_seen_older(pl->seen, source->content_id, product->name, age)) {
-        pl->older++;
-        uvm_notice(pl->observer, "%s: skipped, %s", product->name, WHY_OLDER);
-        skip_all(pl, &v, WHY_OLDER);
-        return true;
+    if (pool_seen_older(pl->seen, source->content_id, product->name, age)) {
+        struct pool_age seen = pool_seen_age(pl->seen, source->content_id, product->name);
+        pool_plan_tell_older(product->name, age, seen,
+                             lower ? POOL_OLDER_TAKEN : POOL_OLDER_SKIPPED, pl->observer);
+        if (!lower) {
+            pl->older++;
+            skip_all(pl, &v, WHY_OLDER);
+            return true;
+        }
     }
 
-    bool partial = false;
     for (size_t i = 0; i < v.count; i++) {
         if (!is_wanted(&v, v.images[i]->version, pl->options->max_versions))
             image_step(pl, POOL_SKIP, v.images[i], WHY_MAX);
-        else if (!plan_image(pl, v.images[i], &partial, err))
+        else if (!plan_image(pl, v.images[i], err))
             return false;
     }
-    /* Where the new one could not come, the old ones stay. */
-    if (v.complete && !partial)
+    if (v.complete)
         retire_others(pl, &v);
     pool_seen_note(&pl->plan.seen, source->content_id, product->name, age,
                    lower ? POOL_SEEN_SET : POOL_SEEN_RAISE);
     return true;
 }
 
-/* ---- what uvt-kvm will make of it ------------------------------------------------------------ */
+/* ---- its retirements -------------------------------------------------------------------------- */
 
 bool pool_plan_retires(const struct pool_plan *plan, const char *name)
 {
@@ -287,56 +280,6 @@ bool pool_plan_retires(const struct pool_plan *plan, const char *name)
             return true;
     }
     return false;
-}
-
-static void count_image(json_t *groups, const json_t *metadata)
-{
-    uvm_auto_free char *group = uvm_format("release=%s arch=%s label=%s",
-                                           json_string_value(json_object_get(metadata, "release")),
-                                           json_string_value(json_object_get(metadata, "arch")),
-                                           json_string_value(json_object_get(metadata, "label")));
-    json_int_t count = json_integer_value(json_object_get(groups, group));
-    json_object_set_new(groups, group, json_integer(count + 1));
-}
-
-/* uvt-kvm takes the image of a release, and stops when there are two; it prefers none to the wrong
- * arch. */
-static void warn_of_ambiguity(const struct planner *pl)
-{
-    mirror_auto_json *groups = json_object();
-    mirror_auto_json *added = json_object();
-    const char *arch = mirror_host_arch();
-    size_t images = 0, fitting = 0;
-
-    for (size_t i = 0; i < pl->plan.count; i++) {
-        const struct pool_step *step = &pl->plan.steps[i];
-        if (step->action != POOL_ADD && step->action != POOL_ADOPT)
-            continue;
-        images++;
-        fitting += strcmp(mirror_image_get(step->image, "arch"), arch) == 0;
-        count_image(groups, step->image->metadata);
-        count_image(added, step->image->metadata);
-    }
-    for (size_t i = 0; images && i < pl->survey->count; i++) {
-        const struct pool_entry *e = &pl->survey->entries[i];
-        const char *has = json_string_value(json_object_get(e->metadata, "arch"));
-        if (e->state != POOL_READY || !e->metadata || pool_plan_retires(&pl->plan, e->name))
-            continue;
-        fitting += has && strcmp(has, arch) == 0;
-        count_image(groups, e->metadata);
-    }
-
-    const char *group;
-    json_t *count;
-    json_object_foreach(added, group, count)
-    {
-        uvm_auto_free char *shown = uvm_printable(group);
-        if (json_integer_value(json_object_get(groups, group)) > 1)
-            uvm_warning(pl->observer, "several images will match %s: uvt-kvm asks for more filters",
-                        shown);
-    }
-    if (images && !fitting)
-        uvm_warning(pl->observer, "no image is for this host's architecture, %s", arch);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -377,10 +320,11 @@ bool pool_plan_make(const struct pool_import_options *options, const struct pool
     pl.products = json_object();
     pl.steps = json_object();
     pool_seen_from_json(json_deep_copy(seen->tree), &pl.plan.seen);
+    pool_plan_tell_unseen(survey, seen, options->serial, observer);
     count_products(&pl);
     if (!plan_sources(&pl, err))
         return false;
-    warn_of_ambiguity(&pl);
+    pool_plan_warn(&pl.plan, survey, observer);
     *ret_plan = pl.plan;
     pl.plan = (struct pool_plan){0};
     return true;

@@ -22,6 +22,7 @@
  *     journal.json  the import that is under way: volume names, before they exist
  *     seen.json     highest stream `updated` and serial per content id and product
  *     binding.json  which pool, by UUID, a metadata folder belongs to
+ *     receipts/     of the last imports (cmd/receipt.h)
  */
 #pragma once
 
@@ -72,9 +73,36 @@ bool pool_lock(struct pool *p, struct uvm_error *err);
 
 /* Makes what uvtool's package makes: metadata folder (2775 root:libvirt when the group exists),
  * image folder (of a pool other than uvtool's: "images" beside the metadata), pool (defined, autostart,
- * started), state folder. What is there already is left as
- * it is, and said so by a notice. */
+ * started), state folder (2770 root:libvirt: members of the group share it). What is there already
+ * is left as it is, and said so by a notice; an empty folder is set up. */
 bool pool_init(const struct pool_options *options, struct uvm_error *err);
+
+/* ---- examination ----------------------------------------------------------------------------- */
+
+/* Something that was looked at. */
+enum pool_health { POOL_HEALTH_OK, POOL_HEALTH_WRONG };
+struct pool_finding {
+    enum pool_health health;
+    const char *check; /* "libvirt", "pool", "metadata", "state", "space"; static */
+    char *text;        /* what was found; printable */
+    char *cure;        /* WRONG: the command, or the deed, that mends it */
+};
+struct pool_findings {
+    struct pool_finding *items;
+    size_t count;
+    uint64_t
+        newest; /* seconds: of the newest bundle or stream that this host has taken; 0 = none */
+};
+void pool_findings_clear(struct pool_findings *f);
+#define pool_auto_findings __attribute__((cleanup(pool_findings_clear))) struct pool_findings
+
+/* Adds one; `cure` NULL says that all is well. */
+void pool_findings_add(struct pool_findings *f, const char *check, const char *cure,
+                       const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* Looks at daemon, pool, metadata folder, state folder and space. Changes nothing, needs no lock, and
+ * goes on as far as it can. */
+void pool_examine(const struct pool_options *options, struct pool_findings *ret_findings);
 
 /* ---- survey: what is there, and who uses it -------------------------------------------------- */
 
@@ -90,23 +118,35 @@ struct pool_entry {
     /* What is known of the product: the metadata, or that of another version of it on this host; NULL
      * when there is none. For people to read. */
     json_t *about;
-    uint64_t allocation;      /* bytes on disk */
-    uint64_t capacity;        /* bytes a guest sees */
-    struct uvm_strings users; /* why it is kept: "guest web1", "guest web1 through web1.qcow" */
+    uint64_t allocation; /* bytes on disk */
+    uint64_t capacity;   /* bytes a guest sees */
+    /* Why it is kept: "guest web1", "guest web1 (snapshot s1) through web1.s1 -> web1.qcow", "volume
+     * web2.qcow in pool fast". */
+    struct uvm_strings users;
+    struct uvm_strings names; /* the same in short, each once: "web1", "web2.qcow" */
 };
+/* "noble amd64 20241004", or product and version where nothing better is known. The caller frees
+ * it. */
+char *pool_entry_title(const struct pool_entry *entry);
+
 struct pool_survey {
     struct pool_entry *entries; /* by product, then version, newest first; foreign ones last */
     size_t count;
     /* Non-empty: use could not be told for sure ("guest web1: /x/y.qcow2: Permission denied"), so
      * nothing may be deleted, and no entry is called POOL_UNUSED but POOL_RETIRED. */
     struct uvm_strings doubts;
+    /* What could not be told, but keeps nothing: what only the content of a raw disk, which its guest
+     * writes as it likes, speaks of; and everything about the guests that were to be ignored. */
+    struct uvm_strings overlooked;
+    struct uvm_strings folders; /* of every pool, where volumes were looked for */
     bool listed; /* the pool was refreshed: that a volume is missing can be believed */
 };
 void pool_survey_clear(struct pool_survey *s);
 #define pool_auto_survey __attribute__((cleanup(pool_survey_clear))) struct pool_survey
 
 /* Looks at volumes, metadata and every domain. Refreshes the folder pools first (libvirt knows only
- * what it saw at the last refresh). Changes nothing else. */
+ * what it saw at the last refresh). Changes nothing else. UVM_LIBVIRT when the daemon goes away or
+ * does not answer, UVM_INTERRUPTED. */
 bool pool_survey_take(struct pool *p, struct pool_survey *ret_survey, struct uvm_error *err);
 
 /* ---- import ---------------------------------------------------------------------------------- */
@@ -138,10 +178,12 @@ struct pool_import_options {
 
 enum pool_action {
     POOL_SKIP,   /* not importable, filtered, older than --max wants, of an older stream, or its
-                    volume is here without metadata and may be in use */
+                    volume is here without metadata, in use, and not this image */
     POOL_KEEP,   /* already there: nothing to do */
     POOL_ADD,    /* a new volume and its metadata */
     POOL_ADOPT,  /* the volume is there without (sound) metadata and unused: it is replaced */
+    POOL_RELINK, /* the volume is there without (sound) metadata, and may be in use: it is compared
+                    with the image, and gets its metadata when it is the same */
     POOL_RETIRE, /* of the plan only: metadata goes, the volume when nobody uses it */
 };
 
@@ -151,7 +193,7 @@ struct pool_step {
     char *name;                       /* of the volume */
     char *title;                      /* "noble amd64 20241004" */
     const struct mirror_image *image; /* NULL for POOL_RETIRE; borrowed from the sources */
-    const char *reason;               /* SKIP: why; static */
+    const char *reason;               /* SKIP, KEEP: why; static; may be NULL */
     bool done;
 };
 
@@ -170,17 +212,19 @@ const struct pool_step *pool_import_steps(const struct pool_import *i, size_t *r
 /* Whether the bytes of this image are wanted. */
 bool pool_import_wants(const struct pool_import *i, const struct mirror_image *image);
 
-/* Makes the volumes of the `count` images, which share these bytes: journal, upload into the
- * staging pool (qcow2 head checked before the first byte is sent), the reader's own verification at
- * its end, one clone per image into the pool. No metadata yet: nothing can use them. */
+/* Makes the volumes of the `count` images, which share these bytes: qcow2 head and L1 table checked
+ * before the first byte is sent, the other tables as they pass; journal; upload into the staging
+ * pool; the reader's own verification at its end; one clone per image into the pool. No metadata yet:
+ * nothing can use them. A volume that is to be linked again is compared instead; when it is another
+ * one, a warning says so, its step becomes POOL_SKIP, and what it would have superseded is kept. */
 bool pool_import_image(struct pool_import *i, const struct mirror_image *const *images,
                        size_t count, struct uvm_reader data, struct uvm_error *err);
 
 /* After the bundle's end was verified: makes the volumes durable, looks each up again, links the
  * metadata of all, records what was seen, retires what is superseded. UVM_CONTENT, and nothing was
  * done, when the bytes of an image that is wanted never came. UVM_PARTIAL when everything was done
- * but for an image whose volume is here without metadata and may be in use (its step says
- * POOL_SKIP, a warning names it), or whose volume another program deleted at the last moment. */
+ * but for an image whose volume is here without metadata, in use, and another one (its step says
+ * POOL_SKIP, a warning named it), or whose volume another program deleted at the last moment. */
 bool pool_import_commit(struct pool_import *i, struct uvm_error *err);
 
 /* Without commit: deletes the volumes that this run made, and the journal. */
@@ -192,24 +236,43 @@ UVM_DEFINE_AUTO(struct pool_import *, pool_import_free)
 enum pool_clean_flags {
     POOL_CLEAN_DRY_RUN = 1 << 0,
     POOL_CLEAN_NO_VOLUMES = 1 << 1, /* erase metadata without volume, delete no volume */
+    POOL_CLEAN_FOREIGN = 1 << 2,    /* volumes with other names, too */
+};
+
+#define POOL_FOREIGN_AGE     (24 * 60 * 60L) /* seconds */
+#define POOL_FOREIGN_ANY_AGE (-1L)
+
+struct pool_clean_options {
+    unsigned flags; /* enum pool_clean_flags */
+    /* A volume with another name goes when it was neither made nor changed in any way for as long:
+     * who makes a guest makes its disks first, and its definition after that. Seconds; 0 =
+     * POOL_FOREIGN_AGE. */
+    time_t foreign_age;
+    /* Names of guests. What cannot be told of their files does not keep everything (a guest whose
+     * disk is gone for good); what can, keeps what it needs as ever. */
+    const struct uvm_strings *ignored_guests; /* NULL = none */
 };
 
 struct pool_cleaned {
     struct uvm_strings deleted; /* titles of volumes deleted (dry run: that would be) */
     struct uvm_strings erased;  /* names of metadata files without volume, erased */
     struct uvm_strings kept;    /* "<title>: guest web1", "<title>: is open in another program" */
-    struct uvm_strings doubts;  /* as in a survey; nothing was deleted then */
-    uint64_t freed;             /* bytes */
+    struct uvm_strings doubts;  /* as in a survey; nothing was deleted since */
+    struct uvm_strings overlooked; /* as in a survey */
+    size_t foreign; /* volumes with other names that nobody uses, and that were left alone */
+    uint64_t freed; /* bytes */
 };
 void pool_cleaned_clear(struct pool_cleaned *c);
 #define pool_auto_cleaned __attribute__((cleanup(pool_cleaned_clear))) struct pool_cleaned
 
 /* Erases metadata without volume, then deletes the volumes of ours that have no metadata, that no
  * guest needs, directly or through any chain of backing files, and that no program has open. Use is
- * looked at twice: once for the list, once more before deleting. UVM_PARTIAL when a volume could not
- * be deleted (a warning names each); *ret_cleaned is set then too. */
-bool pool_clean(struct pool *p, unsigned flags, struct pool_cleaned *ret_cleaned,
-                struct uvm_error *err);
+ * looked at once for the list, once more before the first deletion, and again whenever something
+ * changed meanwhile: what does not hold still is left to the next cleanup. UVM_PARTIAL when a volume
+ * could not be deleted (a warning names each), UVM_LIBVIRT when the daemon went away; *ret_cleaned is
+ * set with any error, and tells what was done before. What is overlooked is a warning, ahead of all. */
+bool pool_clean(struct pool *p, const struct pool_clean_options *options,
+                struct pool_cleaned *ret_cleaned, struct uvm_error *err);
 
 /* The cleanup of an import, after its commit or what came of it. It tells also what was deleted
  * before, to make room; in a dry run, what would be deleted once the plan was carried out. Errors

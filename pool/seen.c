@@ -76,7 +76,7 @@ bool pool_seen_write(const struct pool_seen *s, const char *state_dir, struct uv
     return true;
 }
 
-static struct pool_age age_of(const struct pool_seen *s, const char *content_id,
+struct pool_age pool_seen_age(const struct pool_seen *s, const char *content_id,
                               const char *product)
 {
     const json_t *record =
@@ -90,7 +90,7 @@ static struct pool_age age_of(const struct pool_seen *s, const char *content_id,
 bool pool_seen_older(const struct pool_seen *s, const char *content_id, const char *product,
                      struct pool_age age)
 {
-    struct pool_age seen = age_of(s, content_id, product);
+    struct pool_age seen = pool_seen_age(s, content_id, product);
     /* A stream without a time can be told by the bundle's serial only. */
     return (age.updated && age.updated < seen.updated) || age.serial < seen.serial;
 }
@@ -105,7 +105,7 @@ void pool_seen_note(struct pool_seen *s, const char *content_id, const char *pro
 {
     json_t *streams = json_object_get(s->tree, "streams");
     json_t *stream = json_object_get(streams, content_id);
-    struct pool_age seen = age_of(s, content_id, product);
+    struct pool_age seen = pool_seen_age(s, content_id, product);
     if (!json_is_object(stream)) {
         stream = json_object();
         json_object_set_new(streams, content_id, stream);

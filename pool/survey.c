@@ -14,6 +14,7 @@ static void entry_clear(struct pool_entry *e)
     json_decref(e->metadata);
     json_decref(e->about);
     uvm_strings_clear(&e->users);
+    uvm_strings_clear(&e->names);
 }
 
 void pool_survey_clear(struct pool_survey *s)
@@ -22,6 +23,8 @@ void pool_survey_clear(struct pool_survey *s)
         entry_clear(&s->entries[i]);
     free(s->entries);
     uvm_strings_clear(&s->doubts);
+    uvm_strings_clear(&s->overlooked);
+    uvm_strings_clear(&s->folders);
     *s = (struct pool_survey){0};
 }
 
@@ -47,8 +50,9 @@ static void look_clear(struct pool_look *l)
     free(l->scanned);
     pool_stores_clear(&l->stores);
     pool_chains_clear(&l->chains);
+    uvm_strings_clear(&l->ignored);
+    uvm_strings_clear(&l->met);
 }
-#define auto_look __attribute__((cleanup(look_clear))) struct pool_look
 
 struct pool_entry *pool_look_add_entry(struct pool_look *l, const char *name)
 {
@@ -110,14 +114,31 @@ static bool take_metadata(struct pool_look *l, struct uvm_error *err)
     return true;
 }
 
+/* "guest web1 (snapshot s1)" -> "web1", "volume a in pool b" -> "a" */
+static char *short_name(const char *user)
+{
+    const char *name = strchr(user, ' ') + 1;
+    const char *end = strncmp(user, "guest", strlen("guest")) == 0 ? strstr(name, " (")
+                                                                   : strstr(name, " in pool ");
+    return uvm_strndup(name, end ? (size_t)(end - name) : strlen(name));
+}
+
 static void take_users(struct pool_look *l)
 {
     for (size_t i = 0; i < l->survey.count; i++) {
+        struct pool_entry *e = &l->survey.entries[i];
         if (l->nodes[i] == POOL_NO_NODE)
             continue;
-        const struct uvm_strings *users = &l->chains.nodes[l->nodes[i]].users;
-        for (size_t u = 0; u < users->count; u++)
-            uvm_strings_add(&l->survey.entries[i].users, users->items[u]);
+        const struct pool_node *n = &l->chains.nodes[l->nodes[i]];
+        for (size_t u = 0; u < n->use_count; u++) {
+            const struct pool_use *use = &l->chains.uses[n->uses[u]];
+            uvm_auto_free char *text = pool_chains_tell(&l->chains, n->uses[u]);
+            uvm_auto_free char *name = short_name(l->chains.users.items[use->user]);
+            uvm_strings_add(&e->users, text);
+            /* The same guest's come one after another. */
+            if (e->names.count == 0 || strcmp(e->names.items[e->names.count - 1], name) != 0)
+                uvm_strings_add(&e->names, name);
+        }
     }
 }
 
@@ -153,16 +174,17 @@ const struct pool_entry *pool_survey_entry(const struct pool_survey *s, const ch
 /* The versions of one product stand beside each other; one with metadata speaks for those without. */
 static void tell_about(struct pool_survey *s)
 {
-    for (size_t i = 0, first = 0; i < s->count; i++) {
-        const char *product = s->entries[i].product;
-        if (!product || strcmp(product, s->entries[first].product) != 0)
-            first = i;
-        for (size_t j = first; product && j < s->count && !s->entries[i].about; j++) {
-            const struct pool_entry *other = &s->entries[j];
-            if (!other->product || strcmp(other->product, product) != 0)
-                break;
-            s->entries[i].about = json_incref(other->metadata);
+    for (size_t first = 0, end = 0; first < s->count && s->entries[first].product; first = end) {
+        json_t *about = NULL;
+        for (end = first; end < s->count && s->entries[end].product &&
+                          strcmp(s->entries[end].product, s->entries[first].product) == 0;
+             end++) {
+            if (!about)
+                about = s->entries[end].metadata;
         }
+        for (size_t i = first; i < end; i++)
+            s->entries[i].about =
+                json_incref(s->entries[i].metadata ? s->entries[i].metadata : about);
     }
 }
 
@@ -177,8 +199,9 @@ static void tell_denied(struct pool_look *l)
     uvm_strings_add(&l->survey.doubts, text);
 }
 
-static bool look_around(struct pool_look *l, struct uvm_error *err)
+static bool look_around(void *opaque, struct uvm_error *err)
 {
+    struct pool_look *l = opaque;
     if (!pool_look_volumes(l, err) || !pool_look_guests(l, err))
         return false;
     pool_look_overlays(l);
@@ -190,16 +213,30 @@ static bool look_around(struct pool_look *l, struct uvm_error *err)
     return true;
 }
 
+bool pool_survey_look(struct pool *p, const struct uvm_strings *ignored_guests,
+                      struct pool_survey *ret_survey, struct uvm_error *err)
+{
+    struct pool_look *l = uvm_alloc(sizeof(*l));
+    l->pool = p;
+    pool_chains_init(&l->chains);
+    for (size_t i = 0; ignored_guests && i < ignored_guests->count; i++)
+        uvm_strings_add(&l->ignored, ignored_guests->items[i]);
+    bool ok = pool_virt_call(p->virt, look_around, l, err);
+    if (pool_virt_is_stuck(p->virt))
+        return uvm_prefix(err, "survey of pool %s", p->store->name);
+    if (ok) {
+        if (l->survey.count)
+            qsort(l->survey.entries, l->survey.count, sizeof(*l->survey.entries), compare_entries);
+        tell_about(&l->survey);
+        *ret_survey = l->survey;
+        l->survey = (struct pool_survey){0};
+    }
+    look_clear(l);
+    free(l);
+    return ok || uvm_prefix(err, "survey of pool %s", p->store->name);
+}
+
 bool pool_survey_take(struct pool *p, struct pool_survey *ret_survey, struct uvm_error *err)
 {
-    auto_look l = {.pool = p};
-    pool_chains_init(&l.chains);
-    if (!look_around(&l, err))
-        return uvm_prefix(err, "survey of pool %s", p->store->name);
-    if (l.survey.count)
-        qsort(l.survey.entries, l.survey.count, sizeof(*l.survey.entries), compare_entries);
-    tell_about(&l.survey);
-    *ret_survey = l.survey;
-    l.survey = (struct pool_survey){0};
-    return true;
+    return pool_survey_look(p, NULL, ret_survey, err);
 }

@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "pool/chain.h"
 #include "pool/internal.h"
 
 #define POOL_NO_NODE SIZE_MAX
@@ -28,12 +29,13 @@ struct pool_look {
     size_t scanned_count;
     struct pool_stores stores;
     struct pool_chains chains;
-    size_t stamp; /* of the last walk; starts at 1 */
+    struct uvm_strings ignored; /* names of guests */
+    struct uvm_strings met;     /* those of them that are there */
 };
 
 /* A new entry: POOL_FOREIGN, or POOL_UNUSED as long as nothing speaks for it. */
 struct pool_entry *pool_look_add_entry(struct pool_look *l, const char *name);
-/* "<who>: <reason>" */
+/* Adds "<who>: <reason>" to the doubts. */
 void pool_look_doubt(struct pool_look *l, const char *who, const char *reason);
 
 /* Refreshes the pools and looks at all their volumes. */

@@ -1,5 +1,5 @@
 /*
- * volume.c: volumes of a libvirt pool: listing, making, filling, cloning, deleting.
+ * volume.c: volumes of a libvirt pool: listing, making, cloning, deleting.
  */
 #include "pool/libvirt.h"
 
@@ -76,9 +76,8 @@ bool pool_volumes_list(struct pool_store *s, enum pool_detail detail,
     return true;
 }
 
-/* *ret_handle is NULL when there is no such volume. */
-static bool look_up(struct pool_store *s, const char *name, virStorageVolPtr *ret_handle,
-                    struct uvm_error *err)
+bool pool_virt_volume(struct pool_store *s, const char *name, virStorageVolPtr *ret_handle,
+                      struct uvm_error *err)
 {
     virStorageVolPtr handle = virStorageVolLookupByName(s->handle, name);
     if (!handle && virGetLastErrorCode() != VIR_ERR_NO_STORAGE_VOL)
@@ -91,7 +90,7 @@ bool pool_volume_find(struct pool_store *s, const char *name, bool *ret_found,
                       struct pool_volume *ret_volume, struct uvm_error *err)
 {
     virStorageVolPtr handle = NULL;
-    if (!look_up(s, name, &handle, err))
+    if (!pool_virt_volume(s, name, &handle, err))
         return false;
     *ret_found = handle != NULL;
     if (!handle)
@@ -213,7 +212,7 @@ bool pool_volume_clone(struct pool_store *from, const char *from_name, struct po
                        const char *subject, bool *ret_exists, struct uvm_error *err)
 {
     virStorageVolPtr source = NULL;
-    if (!look_up(from, from_name, &source, err))
+    if (!pool_virt_volume(from, from_name, &source, err))
         return false;
     if (!source)
         return uvm_fail(err, UVM_LIBVIRT, "volume %s in pool %s is gone", from_name, from->name);
@@ -238,7 +237,7 @@ static bool delete_now(struct pool_store *s, const char *name, bool *ret_later,
                        struct uvm_error *err)
 {
     virStorageVolPtr handle = NULL;
-    if (!look_up(s, name, &handle, err))
+    if (!pool_virt_volume(s, name, &handle, err))
         return false;
     if (!handle)
         return true;
@@ -278,89 +277,4 @@ bool pool_volume_delete(struct pool_store *s, const char *name, enum pool_patien
             return uvm_prefix(err, "waiting to delete volume %s", name);
         sleep(DELETE_POLL_SECS);
     }
-}
-
-/* ---- uploading ------------------------------------------------------------------------------- */
-
-struct pool_upload {
-    struct pool_store *store; /* borrowed */
-    char *name;
-    virStorageVolPtr volume;
-    virStreamPtr stream;
-    uint64_t length, sent;
-    bool finished;
-};
-
-void pool_upload_free(struct pool_upload *u)
-{
-    if (!u)
-        return;
-    if (u->stream) {
-        if (!u->finished)
-            virStreamAbort(u->stream);
-        virStreamFree(u->stream);
-    }
-    if (u->volume)
-        virStorageVolFree(u->volume);
-    free(u->name);
-    free(u);
-}
-
-bool pool_upload_begin(struct pool_store *s, const char *name, uint64_t offset, uint64_t length,
-                       struct pool_upload **ret_upload, struct uvm_error *err)
-{
-    UVM_AUTO(pool_upload_free) struct pool_upload *u = uvm_alloc(sizeof(*u));
-    u->store = s;
-    u->name = uvm_strdup(name);
-    u->length = length;
-    u->finished = true; /* nothing to abort yet */
-    if (!look_up(s, name, &u->volume, err))
-        return false;
-    if (!u->volume)
-        return uvm_fail(err, UVM_LIBVIRT, "volume %s in pool %s is gone", name, s->name);
-    u->stream = virStreamNew(s->virt->conn, 0);
-    if (!u->stream || virStorageVolUpload(u->volume, u->stream, offset, length, 0) != 0)
-        return pool_virt_fail(err, "upload to volume %s in pool %s", name, s->name);
-    u->finished = false;
-    *ret_upload = UVM_STEAL(u);
-    return true;
-}
-
-bool pool_upload_send(struct pool_upload *u, const void *data, size_t len, struct uvm_error *err)
-{
-    const char *p = data;
-    if (len > u->length - u->sent)
-        return uvm_fail(err, UVM_CONTENT, "upload to volume %s: more than %" PRIu64 " bytes",
-                        u->name, u->length);
-    while (len > 0) {
-        int sent = virStreamSend(u->stream, p, len);
-        if (sent <= 0) {
-            /* libvirt ends a stream that failed by itself. */
-            u->finished = true;
-            return pool_virt_fail(err, "upload to volume %s in pool %s", u->name, u->store->name);
-        }
-        p += sent;
-        len -= (size_t)sent;
-        u->sent += (uint64_t)sent;
-    }
-    return true;
-}
-
-bool pool_upload_finish(struct pool_upload *u, struct uvm_error *err)
-{
-    if (u->sent != u->length)
-        return uvm_fail(err, UVM_CONTENT,
-                        "upload to volume %s: %" PRIu64 " bytes came instead of %" PRIu64, u->name,
-                        u->sent, u->length);
-    u->finished = true;
-    if (virStreamFinish(u->stream) != 0)
-        return pool_virt_fail(err, "upload to volume %s in pool %s", u->name, u->store->name);
-
-    bool found = false;
-    if (!pool_volume_find(u->store, u->name, &found, NULL, err))
-        return false;
-    if (!found)
-        return uvm_fail(err, UVM_LIBVIRT, "volume %s in pool %s was deleted during the upload",
-                        u->name, u->store->name);
-    return true;
 }

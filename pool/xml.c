@@ -174,20 +174,23 @@ static bool same(const char *a, const char *b)
 }
 
 /* Takes over the strings. */
-static void add_ref(struct pool_refs *refs, char *path, char *pool, char *volume, bool may_miss)
+static void add_ref(struct pool_refs *refs, struct pool_ref ref)
 {
     for (size_t i = 0; i < refs->count; i++) {
         struct pool_ref *old = &refs->items[i];
-        if (same(old->path, path) && same(old->pool, pool) && same(old->volume, volume)) {
-            old->may_miss = old->may_miss && may_miss;
-            free(path);
-            free(pool);
-            free(volume);
+        if (same(old->path, ref.path) && same(old->pool, ref.pool) &&
+            same(old->volume, ref.volume)) {
+            old->may_miss = old->may_miss && ref.may_miss;
+            old->raw = old->raw && ref.raw;
+            free(ref.path);
+            free(ref.pool);
+            free(ref.volume);
             return;
         }
     }
+    ref.document = refs->document;
     refs->items = uvm_grow(refs->items, refs->count + 1, sizeof(*refs->items));
-    refs->items[refs->count++] = (struct pool_ref){path, pool, volume, may_miss};
+    refs->items[refs->count++] = ref;
 }
 
 static char *property(xmlNodePtr node, const char *name)
@@ -203,29 +206,81 @@ static char *property(xmlNodePtr node, const char *name)
 #define DISK_PATHS                                                                                 \
     "//disk//source/@file | //disk//source/@dev | //disk//source/@dir | //disk//scratch/@file |"   \
     "//disk//scratch/@dev | //disk//mirror/@file | //disk//mirror/@dev | //disk/target/@file |"    \
-    "//filesystem/source/@file | //devices//memory/source/path"
-#define BOOT_PATHS "//os/kernel | //os/initrd | //os/dtb | //os/loader | //os/nvram/@template"
+    "/domainbackup//disk/target/@dev | //filesystem/source/@file | //filesystem/source/@dev"
+#define BLOB_PATHS                                                                                 \
+    "//os/kernel | //os/initrd | //os/dtb | //os/shim | //os/acpi/table | //sysinfo/entry/@file |" \
+    "//devices//memory/source/path"
+#define FIRMWARE_PATHS "//os/loader | //os/nvram/@template"
 /* libvirt makes it from the template when the guest first starts. */
-#define NVRAM_PATHS "//os/nvram[not(source)] | //os/nvram/source/@file"
-#define VOLUMES     "//disk//source[@volume] | //filesystem/source[@volume]"
+#define NVRAM_PATHS "//os/nvram[not(source)] | //os/nvram/source/@file | //os/nvram/source/@dev"
+#define VOLUMES                                                                                    \
+    "//disk//source[@volume] | //filesystem/source[@volume] | //os/nvram/source[@volume]"
+/* <qemu:arg value='-drive'/>, <qemu:env value='...'/>: libvirt does not look at them. */
+#define ARGUMENTS "//*[local-name() = 'commandline']/*/@value"
 /* Raw on the network is a leaf; another format may name a backing file that is local. */
 #define NETWORK                                                                                    \
     "//disk[@type='network'][driver/@type != 'raw'] |"                                             \
     "//disk//backingStore[@type='network'][format/@type != 'raw'] |"                               \
     "//disk//mirror[@type='network'][format/@type != 'raw']"
 
-/* What a disk names is a path or one of QEMU's "json:" names; elsewhere a name that is no path
- * ("hvmloader") is no file either. */
-enum names { ANY_NAME, PATHS_ONLY, PATHS_THAT_MAY_MISS };
+/* The property of the first child of that name. */
+static char *child_property(xmlNodePtr parent, const char *child, const char *name)
+{
+    for (xmlNodePtr n = parent ? parent->children : NULL; n; n = n->next) {
+        if (n->type == XML_ELEMENT_NODE && strcmp((const char *)n->name, child) == 0)
+            return property(n, name);
+    }
+    return NULL;
+}
 
-static void add_paths(xmlXPathContextPtr context, const char *expression, enum names names,
+static bool is_element(xmlNodePtr node, const char *name)
+{
+    return node && strcmp((const char *)node->name, name) == 0;
+}
+
+/* Whether the file that a <source> names is raw: a disk says so by <driver type='raw'/>, what stands
+ * below it by <format type='raw'/>. */
+static bool is_raw_source(xmlNodePtr source)
+{
+    if (!is_element(source, "source"))
+        return false;
+    bool top = is_element(source->parent, "disk");
+    uvm_auto_free char *format = child_property(source->parent, top ? "driver" : "format", "type");
+    return format && strcmp(format, "raw") == 0;
+}
+
+/* Whether the guest starts without the file when it is not there. */
+static bool is_optional_source(xmlNodePtr source)
+{
+    uvm_auto_free char *policy = property(source, "startupPolicy");
+    return policy && strcmp(policy, "optional") == 0 && is_raw_source(source);
+}
+
+static void add_disk_paths(xmlXPathContextPtr context, struct pool_refs *refs)
+{
+    UVM_AUTO(xmlXPathFreeObject) xmlXPathObjectPtr found = evaluate(context, DISK_PATHS);
+    for (int i = 0; found->nodesetval && i < found->nodesetval->nodeNr; i++) {
+        xmlNodePtr attribute = found->nodesetval->nodeTab[i];
+        xmlChar *text = xmlNodeGetContent(attribute);
+        /* A path or one of QEMU's "json:" names. */
+        if (text && *text)
+            add_ref(refs, (struct pool_ref){.path = uvm_strdup((const char *)text),
+                                            .may_miss = is_optional_source(attribute->parent),
+                                            .raw = is_raw_source(attribute->parent)});
+        xmlFree(text);
+    }
+}
+
+/* What a guest boots from; a name that is no path ("hvmloader") is no file. */
+static void add_paths(xmlXPathContextPtr context, const char *expression, struct pool_ref like,
                       struct pool_refs *refs)
 {
     UVM_AUTO(xmlXPathFreeObject) xmlXPathObjectPtr found = evaluate(context, expression);
     for (int i = 0; found->nodesetval && i < found->nodesetval->nodeNr; i++) {
         xmlChar *text = xmlNodeGetContent(found->nodesetval->nodeTab[i]);
-        if (text && *text && (text[0] == '/' || names == ANY_NAME))
-            add_ref(refs, uvm_strdup((const char *)text), NULL, NULL, names == PATHS_THAT_MAY_MISS);
+        like.path = text && text[0] == '/' ? uvm_strdup((const char *)text) : NULL;
+        if (like.path)
+            add_ref(refs, like);
         xmlFree(text);
     }
 }
@@ -236,7 +291,32 @@ static void add_volumes(xmlXPathContextPtr context, struct pool_refs *refs)
     for (int i = 0; found->nodesetval && i < found->nodesetval->nodeNr; i++) {
         xmlNodePtr node = found->nodesetval->nodeTab[i];
         char *pool = property(node, "pool");
-        add_ref(refs, NULL, pool ? pool : uvm_strdup(""), property(node, "volume"), false);
+        add_ref(refs, (struct pool_ref){.pool = pool ? pool : uvm_strdup(""),
+                                        .volume = property(node, "volume"),
+                                        .raw = is_raw_source(node)});
+    }
+}
+
+/* "file=/a/b.qcow2,if=virtio", "{\"filename\":\"/a/b.qcow2\"}": every stretch from a slash to the
+ * next character that ends a value. */
+static void add_argument(const char *text, struct pool_refs *refs)
+{
+    for (const char *at = text; (at = strchr(at, '/'));) {
+        size_t len = strcspn(at, ",\"' \t\n");
+        if (at == text || strchr("=:,\"' \t\n", at[-1]))
+            add_ref(refs, (struct pool_ref){.path = uvm_strndup(at, len), .may_miss = true});
+        at += len;
+    }
+}
+
+static void add_arguments(xmlXPathContextPtr context, struct pool_refs *refs)
+{
+    UVM_AUTO(xmlXPathFreeObject) xmlXPathObjectPtr found = evaluate(context, ARGUMENTS);
+    for (int i = 0; found->nodesetval && i < found->nodesetval->nodeNr; i++) {
+        xmlChar *text = xmlNodeGetContent(found->nodesetval->nodeTab[i]);
+        if (text)
+            add_argument((const char *)text, refs);
+        xmlFree(text);
     }
 }
 
@@ -250,10 +330,12 @@ bool pool_refs_read(const char *xml, struct pool_refs *refs, struct uvm_strings 
     if (strncmp((const char *)xmlDocGetRootElement(doc)->name, "domain", strlen("domain")) != 0)
         return uvm_fail(err, UVM_LIBVIRT, "XML of libvirt: not about a guest");
 
-    add_paths(context, DISK_PATHS, ANY_NAME, refs);
+    add_disk_paths(context, refs);
     add_volumes(context, refs);
-    add_paths(context, BOOT_PATHS, PATHS_ONLY, refs);
-    add_paths(context, NVRAM_PATHS, PATHS_THAT_MAY_MISS, refs);
+    add_paths(context, BLOB_PATHS, (struct pool_ref){.raw = true}, refs);
+    add_paths(context, FIRMWARE_PATHS, (struct pool_ref){0}, refs);
+    add_paths(context, NVRAM_PATHS, (struct pool_ref){.may_miss = true}, refs);
+    add_arguments(context, refs);
 
     UVM_AUTO(xmlXPathFreeObject) xmlXPathObjectPtr network = evaluate(context, NETWORK);
     if (!xmlXPathNodeSetIsEmpty(network->nodesetval))

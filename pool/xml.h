@@ -26,18 +26,22 @@ struct pool_ref {
     char *path;    /* or NULL, and then: */
     char *pool;    /* name of a storage pool */
     char *volume;  /* and of its volume */
-    bool may_miss; /* libvirt makes it when the guest starts (nvram) */
+    bool may_miss; /* the guest starts without it, or libvirt makes it then (nvram) */
+    bool raw;      /* everywhere: its content has no header for QEMU */
+    size_t document;
 };
 struct pool_refs {
     struct pool_ref *items;
     size_t count;
+    size_t document; /* goes into each ref that is added: the caller's number of the document */
 };
 void pool_refs_clear(struct pool_refs *refs);
 #define pool_auto_refs __attribute__((cleanup(pool_refs_clear))) struct pool_refs
 
 /* Adds the files that a domain, snapshot, checkpoint or backup document names: sources of disks
  * (any kind of device) with their backing stores, mirrors and data stores; kernel, initrd, loader,
- * nvram. Each file once, in the document's order. `doubts` gets what may hide a file: a disk on the
- * network whose format can have a backing file. UVM_LIBVIRT when it is no such document. */
+ * nvram; and what looks like a path among the arguments that QEMU is given past libvirt. Each file
+ * once, in the documents' order. `doubts` gets what may hide a file: a disk on the network whose
+ * format can have a backing file. UVM_LIBVIRT when it is no such document. */
 bool pool_refs_read(const char *xml, struct pool_refs *refs, struct uvm_strings *doubts,
                     struct uvm_error *err);

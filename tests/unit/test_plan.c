@@ -43,6 +43,7 @@ static int set_up(void **state)
 {
     struct world *w = uvm_alloc(sizeof(*w));
     pool_seen_from_json(NULL, &w->seen);
+    pool_seen_note(&w->seen, "another", "product", (struct pool_age){1, 1}, POOL_SEEN_SET);
     w->product.name = uvm_strdup(PRODUCT);
     w->product.complete = true;
     w->product.images = uvm_alloc(8 * sizeof(struct mirror_image));
@@ -109,7 +110,7 @@ static struct pool_entry *has(struct world *w, const char *version, enum pool_st
 /* The plan as text: "ADD 3 RETIRE 1 ", or "ERR <code>". */
 static char *plan_of(struct world *w)
 {
-    static const char *const names[] = {"SKIP", "KEEP", "ADD", "ADOPT", "RETIRE"};
+    static const char *const names[] = {"SKIP", "KEEP", "ADD", "ADOPT", "RELINK", "RETIRE"};
     const struct uvm_observer observer = {.event = count_warnings, .opaque = w};
     struct pool_plan plan = {0};
     uvm_auto_error err = UVM_ERROR_INIT;
@@ -123,11 +124,6 @@ static char *plan_of(struct world *w)
         assert_true(pool_volume_parse(plan.steps[i].name, &product, &version));
         assert_int_equal(plan.steps[i].action == POOL_SKIP, plan.steps[i].reason != NULL);
         char *more = uvm_format("%s%s %s ", text, names[plan.steps[i].action], version);
-        free(text);
-        text = more;
-    }
-    if (plan.partial) {
-        char *more = uvm_format("%spartial", text);
         free(text);
         text = more;
     }
@@ -255,6 +251,32 @@ static void refuses_another_checksum(void **state)
     expect(w, "ERR 5");
 }
 
+static void leaves_out_what_was_not_proven(void **state)
+{
+    struct world *w = *state;
+    carries(w, "3", NULL, NULL);
+    uvm_strings_add(&has(w, "3", POOL_RETIRED)->users, "guest web1");
+    has(w, "1", POOL_READY);
+    has(w, "2", POOL_READY);
+    struct pool_plan plan = {0};
+    const struct uvm_observer observer = {.event = count_warnings, .opaque = w};
+    uvm_auto_error err = UVM_ERROR_INIT;
+    assert_true(pool_plan_make(&w->options, &w->survey, &w->seen, NULL, &plan, &err));
+    assert_int_equal(plan.count, 3);
+    /* One of another product is not touched. */
+    free(plan.steps[2].name);
+    plan.steps[2].name = pool_volume_name("another", "2");
+
+    pool_plan_leave(&plan, &plan.steps[0], "it differs", &observer);
+    assert_true(plan.partial);
+    assert_int_equal(w->warnings, 1);
+    assert_int_equal(plan.steps[0].action, POOL_SKIP);
+    assert_non_null(plan.steps[0].reason);
+    assert_int_equal(plan.steps[1].action, POOL_KEEP);
+    assert_int_equal(plan.steps[2].action, POOL_RETIRE);
+    pool_plan_clear(&plan);
+}
+
 static void replaces_what_proves_nothing_unless_in_use(void **state)
 {
     struct world *w = *state;
@@ -265,8 +287,7 @@ static void replaces_what_proves_nothing_unless_in_use(void **state)
 
     e->state = POOL_RETIRED;
     uvm_strings_add(&e->users, "guest web1");
-    expect(w, "SKIP 3 partial"); /* and 1 stays, for nothing takes its place */
-    assert_int_equal(w->warnings, 1);
+    expect(w, "RELINK 3 RETIRE 1 ");
 }
 
 static void damaged_metadata_proves_nothing(void **state)
@@ -278,7 +299,7 @@ static void damaged_metadata_proves_nothing(void **state)
     e->metadata = NULL;
     expect(w, "ADOPT 3 ");
     uvm_strings_add(&w->survey.doubts, "guest x: cannot be read");
-    expect(w, "SKIP 3 partial");
+    expect(w, "RELINK 3 ");
 }
 
 static void metadata_without_volume_is_no_image(void **state)
@@ -287,6 +308,31 @@ static void metadata_without_volume_is_no_image(void **state)
     carries(w, "3", NULL, NULL);
     has(w, "3", POOL_BROKEN);
     expect(w, "ADD 3 ");
+}
+
+static void warns_without_a_record(void **state)
+{
+    struct world *w = *state;
+    pool_seen_clear(&w->seen);
+    pool_seen_from_json(NULL, &w->seen);
+    carries(w, "3", NULL, NULL);
+    expect(w, "ADD 3 ");
+    assert_int_equal(w->warnings, 0); /* a new host */
+    has(w, "2", POOL_READY);
+    expect(w, "ADD 3 RETIRE 2 ");
+    assert_int_equal(w->warnings, 1);
+}
+
+static void warns_of_a_bundle_from_the_future(void **state)
+{
+    struct world *w = *state;
+    carries(w, "3", NULL, NULL);
+    w->options.serial = (uint64_t)time(NULL) + 3600;
+    expect(w, "ADD 3 ");
+    assert_int_equal(w->warnings, 0);
+    w->options.serial += 2 * 86400;
+    expect(w, "ADD 3 ");
+    assert_int_equal(w->warnings, 1);
 }
 
 static void refuses_what_is_older_than_seen(void **state)
@@ -335,9 +381,12 @@ int main(void)
         CASE(refuses_an_image_that_uvtool_cannot_use),
         CASE(refuses_a_name_that_is_too_long_for_a_file),
         CASE(refuses_another_checksum),
+        CASE(leaves_out_what_was_not_proven),
         CASE(replaces_what_proves_nothing_unless_in_use),
         CASE(damaged_metadata_proves_nothing),
         CASE(metadata_without_volume_is_no_image),
+        CASE(warns_without_a_record),
+        CASE(warns_of_a_bundle_from_the_future),
         CASE(refuses_what_is_older_than_seen),
         CASE(a_product_in_two_sources_only_adds),
         CASE(warns_when_nothing_fits_the_host),
