@@ -4,7 +4,8 @@
  *
  *     zstd frame 1   tar members  uvmirror/manifest.json        the whole truth about the bundle
  *                                 uvmirror/manifest.json.sig    the site's detached signature of it
- *     zstd frame 2   tar members  uvmirror/origin/...           the vendor's signed stream files
+ *     zstd frame 2   tar members  uvmirror/origin/...           the vendor's signed stream files,
+ *                                                               distributions' checksum files
  *                                 streams/v1/...                reduced streams, signed by the site
  *                                 <image paths>                 the payloads, in its order
  *                    end-of-archive marker
@@ -25,7 +26,12 @@
 #define BUNDLE_SIGNATURE_MAX ((size_t)64 << 10) /* bytes of its signature */
 #define BUNDLE_MEMBER_MAX    ((size_t)64 << 20) /* bytes of any member that is not a payload */
 #define BUNDLE_IMAGES_MAX    10000
-#define BUNDLE_WINDOW_LOG    27 /* zstd window: 128 MiB, what plain `zstd -d` takes; none above */
+#define BUNDLE_ORIGINS_MAX   1000 /* checksum files */
+#define BUNDLE_WINDOW_LOG    27   /* zstd window: 128 MiB, what plain `zstd -d` takes; none above */
+
+#define BUNDLE_PARTS_MAX  999                    /* of a split bundle: numbers of three digits */
+#define BUNDLE_PART_MIN   ((uint64_t)64 << 10)   /* bytes */
+#define BUNDLE_PART_FAT32 ((uint64_t)0xffffffff) /* the largest file of FAT32: 4 GiB - 1 */
 
 #define BUNDLE_FORMAT 1 /* the newest format version that this reader understands */
 
@@ -47,6 +53,18 @@ struct bundle_stream {
     struct mirror_selection selection; /* products and their images */
 };
 
+/* Whether a stream is the site's own (MIRROR_LOCAL_ID). No vendor vouches for that one: its origin
+ * and `verified_by` are the site's. */
+bool bundle_stream_is_local(const struct bundle_stream *s);
+
+/* The word of a distribution for an image that the site added: the members that hold its checksum
+ * file and the detached signature of that, if it has one; and the name of the image in it. */
+struct bundle_checksums {
+    char *member;    /* NULL: nobody vouches for the image */
+    char *signature; /* the member right behind; NULL: clear-signed, or not signed */
+    char *name;
+};
+
 /* How the payload of an image is encoded. A reader refuses what it does not know. */
 enum bundle_encoding {
     BUNDLE_NOT_CARRIED, /* the receiver has it: no payload */
@@ -62,6 +80,7 @@ struct bundle_image {
     char *member; /* name of the payload's member; NULL when not carried */
     uint64_t size;
     char sha256[UVM_DIGEST_HEX_MAX];
+    struct bundle_checksums checksums; /* images of the local stream alone have one */
 };
 
 /* Any other member: origin files and streams. */
@@ -111,8 +130,21 @@ uint64_t bundle_payload_bytes(const struct bundle_manifest *m);
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
+/* Whether what was written is read back from the medium, and compared. */
+enum bundle_read_back {
+    BUNDLE_READ_BACK_MEDIA, /* on another file system than the mirror's, if that is not in memory */
+    BUNDLE_READ_BACK_ALWAYS,
+    BUNDLE_READ_BACK_NEVER,
+};
+
 struct bundle_create_options {
     struct mirror_tree *tree; /* holds every image of the selections */
+    /* Images that are still on their way into the tree: they are bundled while they arrive. It was
+     * started with every image of the selections, of which each must have a signed SHA-256 or be in
+     * the tree. NULL = all are there. */
+    struct mirror_download *download;
+    /* What the site added is the stream of MIRROR_LOCAL_ID that has no signer and is from no URL: it
+     * is signed here. */
     const struct mirror_stream *const *streams;
     const struct mirror_selection *selections; /* one per stream */
     size_t stream_count;
@@ -120,23 +152,45 @@ struct bundle_create_options {
     struct uvm_signer *signer;
     time_t now;
     const char *output; /* a file, a folder ("." = here), or "-" for standard output */
+    /* Cuts a bundle that is larger into parts of so many bytes (PATH.001, PATH.002, ...), from
+     * BUNDLE_PART_MIN on, and signs their sums (PATH.sums). 0 = one file. Not for standard output. */
+    uint64_t part_size;
+    enum bundle_read_back read_back;
     const struct uvm_observer *observer;
 };
 
 /* What was written. */
 struct bundle_created {
-    char *path; /* NULL for standard output */
+    char *path;     /* NULL for standard output; without number when it was split */
+    size_t parts;   /* 0: it is one file */
+    bool read_back; /* every byte was read back from the medium */
     uint64_t bytes;
     struct bundle_manifest *manifest;
 };
 void bundle_created_clear(struct bundle_created *created);
 
 /* Writes a bundle of all selected images: takes a serial, builds manifest, reduced and re-signed
- * streams, signs, and writes tar and zstd in one pass. Every image is hashed again on its way; a
- * file of the mirror that changed is UVM_CONTENT. The output has its final name only when it is
+ * streams, signs, and writes tar and zstd in one pass. An image is hashed again on its way unless
+ * the download has just done so; a file of the mirror that changed is UVM_CONTENT. The output has its final name only when it is
  * complete and synced; on any failure nothing is left. The small members are kept in the tree. */
 bool bundle_create(const struct bundle_create_options *options, struct bundle_created *ret_created,
                    struct uvm_error *err);
+
+/* Writes parts of a bundle again, byte for byte, from what the mirror keeps of it. */
+struct bundle_again_options {
+    struct mirror_tree *tree; /* still holds every image of the bundle */
+    const char *id;           /* of the bundle */
+    const unsigned *parts;    /* their numbers */
+    size_t part_count;
+    const char *output; /* a folder */
+    enum bundle_read_back read_back;
+    const struct uvm_observer *observer;
+};
+/* *ret_paths gets the files. UVM_FAILED when the mirror does not know the bundle; UVM_USAGE when it
+ * was not split or has no such part; UVM_CONTENT when the parts do not come out as they were signed,
+ * such as with another version of libzstd. Nothing is left then. */
+bool bundle_again(const struct bundle_again_options *options, struct uvm_strings *ret_paths,
+                  struct uvm_error *err);
 
 /* Whether a bundle may be written there, as far as can be told before anything is downloaded:
  * UVM_USAGE for a terminal, a device, or a place in the mirror itself; UVM_FAILED for a folder that
@@ -146,6 +200,10 @@ bool bundle_output_check(const char *output, const struct mirror_tree *tree, str
 /* The folder that will hold the bundle, NULL for standard output. The caller frees it. */
 char *bundle_output_folder(const char *output);
 
+/* Bytes of the largest file that a folder's file system takes; UINT64_MAX when nothing is known of
+ * a limit. */
+uint64_t bundle_output_file_max(const char *folder);
+
 /* Bytes that the bundle will have at most, before it is written. */
 uint64_t bundle_estimate(const struct mirror_stream *const *streams,
                          const struct mirror_selection *selections, size_t count);
@@ -154,12 +212,39 @@ uint64_t bundle_estimate(const struct mirror_stream *const *streams,
 
 struct bundle_reader;
 
-/* Opens the bundle that an argument names: a file, "-" (standard input) or a folder, of which the
- * newest bundle is taken: the highest serial among those whose manifest verifies. Decodes frame 1,
- * verifies its signature, parses the manifest. UVM_TRUST, UVM_CONTENT, UVM_FAILED (cannot be read).
- * Front to back, never a seek. */
-bool bundle_reader_new(const char *argument, struct uvm_verifier *verifier,
-                       const struct uvm_observer *observer, struct bundle_reader **ret_reader,
+/* Somebody who can bring the medium of a part that is missing. `what` names it, printable. Sets
+ * *ret_folder when a folder was named (the caller frees it), else the known ones are looked into
+ * again. Called by any thread; *quit, which another one may set, is a reason to stop waiting.
+ * UVM_INTERRUPTED when there is no answer. */
+struct bundle_ask {
+    bool (*ask)(void *opaque, const char *what, const bool *quit, char **ret_folder,
+                struct uvm_error *err);
+    void *opaque;
+};
+
+/* What a reader is for. */
+enum bundle_purpose {
+    BUNDLE_READ,  /* to its end: parts must all be there, or somebody to ask for them */
+    BUNDLE_LOOK,  /* its beginning: other parts may be elsewhere */
+    BUNDLE_CHECK, /* as READ; when it is damaged, all parts are read again to say which ones are */
+};
+
+struct bundle_open_options {
+    struct uvm_verifier *verifier; /* of the site's signature */
+    enum bundle_purpose purpose;
+    struct bundle_ask ask; /* `ask` NULL: nobody is there */
+    const struct uvm_observer *observer;
+};
+
+/* Opens the one bundle that the arguments name: a file; "-" (standard input); parts of a split one
+ * and its sums, or the folders that hold them, in any order; a folder, of which the newest bundle is
+ * taken: the highest serial among those whose signature verifies. Decodes frame 1, verifies its
+ * signature, parses the manifest. The sums of parts are believed only after their own signature was
+ * verified, by the same keys; without sums, parts are taken by their numbers. UVM_TRUST, UVM_CONTENT,
+ * UVM_FAILED (cannot be read, a part is missing), UVM_USAGE (more than one bundle). Front to back,
+ * never a seek. What the options point to must outlive the reader. */
+bool bundle_reader_new(const struct uvm_strings *arguments,
+                       const struct bundle_open_options *options, struct bundle_reader **ret_reader,
                        struct uvm_error *err);
 void bundle_reader_free(struct bundle_reader *r);
 UVM_DEFINE_AUTO(struct bundle_reader *, bundle_reader_free)
@@ -199,12 +284,25 @@ bool bundle_reader_slurp(struct bundle_reader *r, struct uvm_buf *ret_buf, struc
 
 /* ---- the origin: the vendor's own signature -------------------------------------------------- */
 
+/* For a receiver that wants a vendor's word for every image: none of the site's own may be without
+ * a checksum file, or of a product whose name does not begin with "local:", which only the site can
+ * have meant. UVM_TRUST names the image. */
+bool bundle_local_check(const struct bundle_manifest *m, struct uvm_error *err);
+
+/* Checks an image of the local stream against the content of its checksum file and of the signature
+ * (empty when it has none), which are verified only against the site's manifest: a key of `vendor`
+ * must have signed that the image's bytes have this name. That says nothing about the image's
+ * product, version and metadata, which the site made up. UVM_TRUST. */
+bool bundle_checksums_check(const struct bundle_image *image, const struct uvm_buf *checksums,
+                            const struct uvm_buf *signature, struct uvm_verifier *vendor,
+                            struct uvm_signature *ret_sig, struct uvm_error *err);
+
 /* Checks one stream of a manifest against the vendor's signed file that the bundle carries: the
  * signature must be by a key of `vendor`, and every image that the manifest lists for the stream
  * must stand in it with equal product, version, item, path, size, checksums and flattened metadata;
  * its `updated` must be the manifest's; a product called complete must list every importable
- * version of it. `origin` is the member's content, verified only against the site's manifest.
- * UVM_TRUST. */
+ * version of it. `origin` is the member's content, verified only against the site's manifest. Not
+ * for the local stream, which no vendor knows. UVM_TRUST. */
 bool bundle_origin_check(const struct bundle_stream *stream, const void *origin, size_t len,
                          struct uvm_verifier *vendor, struct uvm_signature *ret_sig,
                          struct uvm_error *err);

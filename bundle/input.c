@@ -67,14 +67,27 @@ bool bundle_input_open(struct bundle_input *input, const char *argument, struct 
     return strcmp(argument, "-") == 0 ? open_stdin(input, err) : open_file(input, argument, err);
 }
 
+void bundle_input_open_set(struct bundle_input *input, struct bundle_set **set)
+{
+    input->set = UVM_STEAL(*set);
+    input->name = uvm_strdup(bundle_set_title(input->set));
+}
+
 void bundle_input_clear(struct bundle_input *input)
 {
     uvm_close_ptr(&input->fd);
-    free(input->name);
-    input->name = NULL;
+    bundle_set_free(UVM_STEAL(input->set));
+    free(UVM_STEAL(input->part_name));
+    free(UVM_STEAL(input->name));
 }
 
 /* ---- reading ---- */
+
+/* What is being read, for messages. */
+static const char *present_name(const struct bundle_input *input)
+{
+    return input->part_name ? input->part_name : input->name;
+}
 
 /* Waits until a read would not block. */
 static bool wait_readable(const struct bundle_input *input, const bool *quit, struct uvm_error *err)
@@ -89,12 +102,12 @@ static bool wait_readable(const struct bundle_input *input, const bool *quit, st
         if (n > 0)
             return true;
         if (n < 0 && errno != EINTR)
-            return uvm_fail_errno(err, UVM_FAILED, "reading %s", input->name);
+            return uvm_fail_errno(err, UVM_FAILED, "reading %s", present_name(input));
     }
 }
 
-bool bundle_input_read(const struct bundle_input *input, void *data, size_t len, const bool *quit,
-                       size_t *ret_len, struct uvm_error *err)
+static bool read_file(const struct bundle_input *input, void *data, size_t len, const bool *quit,
+                      size_t *ret_len, struct uvm_error *err)
 {
     for (;;) {
         if (!wait_readable(input, quit, err))
@@ -105,8 +118,52 @@ bool bundle_input_read(const struct bundle_input *input, void *data, size_t len,
             return true;
         }
         if (errno != EINTR && errno != EAGAIN)
-            return uvm_fail_errno(err, UVM_FAILED, "reading %s", input->name);
+            return uvm_fail_errno(err, UVM_FAILED, "reading %s", present_name(input));
     }
+}
+
+/* A part that is done is closed before the next one is asked for: its medium may go. */
+static bool next_part(struct bundle_input *input, const bool *quit, struct uvm_error *err)
+{
+    struct bundle_opened opened;
+    uvm_close_ptr(&input->fd);
+    if (!bundle_set_open(input->set, input->part + 1, quit, &opened, err))
+        return false;
+    input->part++;
+    input->fd = opened.fd;
+    input->left = opened.size;
+    free(input->part_name);
+    input->part_name = opened.name;
+    if (opened.fd >= 0)
+        posix_fadvise(opened.fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    return true;
+}
+
+static bool read_part(struct bundle_input *input, void *data, size_t len, const bool *quit,
+                      size_t *ret_len, struct uvm_error *err)
+{
+    size_t want = len < input->left ? len : (size_t)input->left;
+    if (!read_file(input, data, want, quit, ret_len, err))
+        return false;
+    if (*ret_len == 0)
+        return uvm_fail(err, UVM_CONTENT, "%s: has become shorter while it was read",
+                        input->part_name);
+    input->left -= *ret_len;
+    return true;
+}
+
+bool bundle_input_read(struct bundle_input *input, void *data, size_t len, const bool *quit,
+                       size_t *ret_len, struct uvm_error *err)
+{
+    if (!input->set)
+        return read_file(input, data, len, quit, ret_len, err);
+    while (input->left == 0 && (input->part == 0 || input->fd >= 0))
+        if (!next_part(input, quit, err))
+            return false;
+    if (input->fd >= 0)
+        return read_part(input, data, len, quit, ret_len, err);
+    *ret_len = 0;
+    return true;
 }
 
 /* ---- what else it could be ---- */

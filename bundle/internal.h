@@ -1,8 +1,10 @@
 /*
  * internal.h: what the files of bundle/ share with one another and with nobody else.
  *
- * Writing:  create.c -> write.c (tar, libarchive) -> stage.c (zstd) -> file descriptor
- * Reading:  open.c -> input.c -> unzstd.c (frames) -> ring.c (thread) -> read.c (tar, libarchive)
+ * Writing:  create.c -> compose.c (manifest) -> members.c (what is small)
+ *                    -> write.c (tar, libarchive) -> stage.c (zstd) -> media.c (a file), parts.c
+ * Reading:  open.c -> input.c (a file, or parts by set.c) -> unzstd.c (frames) -> ring.c (thread)
+ *                    -> read.c (tar, libarchive)
  */
 #pragma once
 
@@ -51,10 +53,13 @@ bool bundle_field_sha256(const json_t *object, char ret[UVM_DIGEST_HEX_MAX], str
 /* Fails with: "key" is missing or not `wanted`. */
 bool bundle_field_wrong(struct uvm_error *err, const char *key, const char *wanted);
 
+bool bundle_is_id(const char *s); /* of a bundle; usable as a file name */
 bool bundle_is_fingerprint(const char *s);
 bool bundle_parse_time(const char *s, time_t *ret); /* "2024-10-04T09:30:00Z" */
 
 /* ---- a manifest's sanity (manifest-check.c) -------------------------------------------------- */
+
+#define BUNDLE_ORIGIN_FOLDER "uvmirror/origin/"
 
 /* Times and serials end with the year 9999, so that they can always be printed. */
 #define BUNDLE_TIME_MAX ((uint64_t)253402300799)
@@ -62,27 +67,168 @@ bool bundle_parse_time(const char *s, time_t *ret); /* "2024-10-04T09:30:00Z" */
 /* The checks that look at a whole manifest: payloads against images, names against each other. */
 bool bundle_manifest_check(const struct bundle_manifest *m, struct uvm_error *err);
 
+/* ---- images with checksum files (manifest-checksums.c) --------------------------------------- */
+
+void bundle_checksums_clear(struct bundle_checksums *c);
+
+/* The "origin" of an image: a new object, NULL when it has none. */
+json_t *bundle_checksums_json(const struct bundle_checksums *c);
+
+/* The reverse; `image` is the object that holds it. UVM_CONTENT. */
+bool bundle_checksums_parse(const json_t *image, struct bundle_checksums *ret,
+                            struct uvm_error *err);
+
+/* That all images' checksum files and signatures stand where they should, and serve no other end. */
+bool bundle_checksums_sound(const struct bundle_manifest *m, struct uvm_error *err);
+
 /* ---- zstd, writing (stage.c, trailer.c) ------------------------------------------------------ */
 
 #define BUNDLE_TRAILER_SIZE  12
 #define BUNDLE_TRAILER_CRC32 "crc32" /* in the manifest */
 void bundle_trailer_make(unsigned char trailer[BUNDLE_TRAILER_SIZE], uint32_t crc);
 
-/* Wraps content in zstd frames and writes it to a file descriptor. */
+/* What the bytes of a bundle depend on, beside its members and libzstd's version. */
+#define BUNDLE_ZSTD_LEVEL   3 /* zstd's own choice */
+#define BUNDLE_ZSTD_WORKERS 1
+
+/* Where bytes go. */
+struct bundle_sink {
+    bool (*write)(void *opaque, const void *data, size_t len, struct uvm_error *err);
+    void *opaque;
+};
+
+/* Wraps content in zstd frames and hands it to a sink. */
 struct bundle_stage;
 
-/* `fd` and `name` (for messages) are borrowed. */
-struct bundle_stage *bundle_stage_new(int fd, const char *name);
+struct bundle_stage *bundle_stage_new(struct bundle_sink sink);
 bool bundle_stage_write(struct bundle_stage *stage, const void *data, size_t len,
                         struct uvm_error *err);
 bool bundle_stage_end_frame(struct bundle_stage *stage, struct uvm_error *err);
 /* After the last frame: writes the trailer. */
 bool bundle_stage_end(struct bundle_stage *stage, struct uvm_error *err);
-uint64_t bundle_stage_bytes(const struct bundle_stage *stage); /* that have been written to `fd` */
+uint64_t bundle_stage_bytes(const struct bundle_stage *stage); /* that the sink has taken */
 void bundle_stage_free(struct bundle_stage *stage);
 UVM_DEFINE_AUTO(struct bundle_stage *, bundle_stage_free)
 
+/* ---- files on media (media.c) ---------------------------------------------------------------- */
+
+/* A file that is being written; its write is a bundle_sink's. `fd` and `name` are borrowed. What is
+ * hashed can be read back. Writing over the limit of the file system is UVM_SPACE. */
+enum bundle_hashing { BUNDLE_UNHASHED, BUNDLE_HASHED };
+struct bundle_file {
+    int fd;
+    const char *name;          /* for messages */
+    struct uvm_digest *digest; /* SHA-256 */
+    uint64_t bytes;
+    uint64_t pushed; /* of `bytes`, what the kernel was told to start writing to the medium */
+    bool can_push;   /* a regular file */
+    const struct uvm_observer
+        *observer; /* whether to wait on for the reader of a pipe; may be NULL */
+};
+void bundle_file_init(struct bundle_file *file, int fd, const char *name,
+                      enum bundle_hashing hashing);
+bool bundle_file_write(void *opaque, const void *data, size_t len, struct uvm_error *err);
+/* Makes it durable; `ret_sha256` is set when it was hashed. */
+bool bundle_file_sync(struct bundle_file *file, char ret_sha256[UVM_DIGEST_HEX_MAX],
+                      struct uvm_error *err);
+void bundle_file_clear(struct bundle_file *file);
+
+/* What a file should be. */
+struct bundle_check {
+    const char *step, *name; /* for events and messages */
+    uint64_t size;
+    const char *sha256;
+};
+/* Reads a file from its begin to its end, with progress. */
+bool bundle_check_file(int fd, const struct bundle_check *check,
+                       const struct uvm_observer *observer, bool *ret_same, struct uvm_error *err);
+/* The same for one that was just synced, from the medium. UVM_CONTENT when it is not that. */
+bool bundle_file_read_back(int fd, const struct bundle_check *check,
+                           const struct uvm_observer *observer, struct uvm_error *err);
+
+/* Makes the names in the folder of `path` durable; on a medium that is read back, everything. */
+bool bundle_sync_folder_of(const char *path, enum bundle_read_back read_back,
+                           struct uvm_error *err);
+
+/* ALWAYS or NEVER, as was asked for and is fit for the place. */
+enum bundle_read_back bundle_read_back_for(enum bundle_read_back asked, const char *output,
+                                           const struct mirror_tree *tree);
+
+/* ---- the sums of a split bundle (sums.c) ----------------------------------------------------- */
+
+#define BUNDLE_SUMS_SUFFIX ".sums"
+#define BUNDLE_SUMS_NAME   "uvmirror/parts.sums" /* in the mirror, beside the manifest */
+#define BUNDLE_SUMS_MAX    ((size_t)1 << 20)     /* bytes of the text */
+#define BUNDLE_PART_HEAD   ((size_t)4096)
+
+struct bundle_part {
+    uint64_t size;
+    char sha256[UVM_DIGEST_HEX_MAX];
+    char head[UVM_DIGEST_HEX_MAX]; /* SHA-256 of its first BUNDLE_PART_HEAD bytes, or of all */
+};
+struct bundle_sums {
+    char *name; /* NAME.tar.zst: the parts are called NAME.tar.zst.001 and so on */
+    char *id;   /* of the bundle */
+    uint64_t serial;
+    char *encoder; /* what has compressed it; for the record */
+    struct bundle_part *parts;
+    size_t count; /* 1 to BUNDLE_PARTS_MAX; all but the last have one size */
+};
+void bundle_sums_clear(struct bundle_sums *s);
+struct bundle_part *bundle_sums_add(struct bundle_sums *s); /* a new one, all zero */
+
+/* "NAME.003". The caller frees it. */
+char *bundle_part_name(const char *name, size_t number);
+/* Whether a file of that name may be split. */
+bool bundle_sums_name_fits(const char *name);
+/* "libzstd 1.5.4, level 3, 1 worker": what compresses here. The caller frees it. */
+char *bundle_encoder_text(void);
+
+/* The text that is signed, and the file around it when it is. */
+bool bundle_sums_text(const struct bundle_sums *s, struct uvm_buf *ret_text, struct uvm_error *err);
+bool bundle_sums_wrap(const struct uvm_buf *signed_text, struct uvm_buf *ret_file,
+                      struct uvm_error *err);
+/* The reverse. What is not exactly as it is written is UVM_CONTENT. */
+bool bundle_sums_unwrap(const struct uvm_buf *file, struct uvm_buf *ret_signed,
+                        struct uvm_error *err);
+bool bundle_sums_parse(const void *text, size_t len, struct bundle_sums *ret_sums,
+                       struct uvm_error *err);
+/* Reads a sums file; nothing of it is looked at before its signature verifies. */
+bool bundle_sums_read(const char *path, struct uvm_verifier *verifier, struct bundle_sums *ret_sums,
+                      struct uvm_error *err);
+
+/* ---- writing parts (parts.c) ----------------------------------------------------------------- */
+
+struct bundle_parts_options {
+    uint64_t part_size;
+    enum bundle_read_back read_back; /* ALWAYS or NEVER */
+    const unsigned *only;            /* numbers of the parts to be written; NULL = all */
+    size_t only_count;
+    const struct uvm_observer *observer;
+};
+struct bundle_parts;
+
+/* `path` is the name of the bundle that is split. The options are borrowed. */
+bool bundle_parts_new(const char *path, const struct bundle_parts_options *options,
+                      struct bundle_parts **ret_parts, struct uvm_error *err);
+/* What was not committed is gone. */
+void bundle_parts_free(struct bundle_parts *p);
+UVM_DEFINE_AUTO(struct bundle_parts *, bundle_parts_free)
+
+struct bundle_sink bundle_parts_sink(struct bundle_parts *p);
+/* Behind the last byte: every part is synced and, if asked, was read back. *ret_sums (borrowed) has
+ * a name and parts, of which those that were not written have no sums. */
+bool bundle_parts_finish(struct bundle_parts *p, const struct bundle_sums **ret_sums,
+                         struct uvm_error *err);
+/* Gives the parts their names and then the sums, if there are any. A single part gets the plain
+ * name, unless it was asked for by number. */
+bool bundle_parts_commit(struct bundle_parts *p, const struct uvm_buf *sums_file,
+                         struct uvm_error *err);
+
 /* ---- where a bundle goes (output.c) ---------------------------------------------------------- */
+
+/* A name in a folder. The caller frees it. */
+char *bundle_path_in(const char *folder, const char *name);
 
 /* The file that is to be written: in a folder it has the name that bundle_file_name gives it. */
 char *bundle_output_path(const char *output, const struct bundle_manifest *m);
@@ -102,39 +248,125 @@ void bundle_locale_leave(struct bundle_locale *l);
 #define bundle_auto_locale                                                                         \
     __attribute__((cleanup(bundle_locale_leave), unused)) struct bundle_locale
 
+/* ---- all but the payloads (compose.c, members.c) --------------------------------------------- */
+
+struct bundle_draft {
+    struct bundle_manifest *manifest;
+    struct uvm_buf *contents; /* of manifest->members, one each */
+    struct uvm_buf text;      /* of the manifest */
+    struct uvm_buf signature; /* over `text` */
+};
+/* Fills an empty draft; what it holds after a failure is to be cleared, too. */
+bool bundle_draft_compose(struct bundle_draft *d, const struct bundle_create_options *o,
+                          struct uvm_error *err);
+void bundle_draft_clear(struct bundle_draft *d);
+
+/* The streams of which something was chosen: no other one is in the bundle. Borrowed from the
+ * options. */
+struct bundle_chosen {
+    const struct mirror_stream **streams;
+    struct mirror_selection *selections; /* shallow: not to be cleared */
+    size_t count;
+};
+
+/* Adds the small members to a draft whose manifest names all streams and images, and to the images
+ * the names of their checksum files. */
+bool bundle_members_compose(struct bundle_draft *d, const struct bundle_chosen *chosen,
+                            const struct bundle_create_options *o, struct uvm_error *err);
+
+/* Whether a stream is what this site added. One of that name with a signer, or from a URL, is another
+ * site's: this site does not vouch for it by signing it as its own. */
+bool bundle_is_own(const struct mirror_stream *stream);
+
+/* The member that holds a stream's origin. The caller frees it. */
+char *bundle_origin_path(const struct mirror_stream *stream);
+
 /* ---- tar, writing (write.c) ------------------------------------------------------------------ */
 
 struct bundle_write_options {
     const struct bundle_manifest *manifest;
-    const struct uvm_buf *text;      /* of the manifest */
-    const struct uvm_buf *signature; /* over `text` */
-    const struct uvm_buf *contents;  /* of manifest->members, one each */
-    const struct mirror_tree *tree;  /* holds the payloads */
+    const struct uvm_buf *text;       /* of the manifest */
+    const struct uvm_buf *signature;  /* over `text` */
+    const struct uvm_buf *contents;   /* of manifest->members, one each */
+    const struct mirror_tree *tree;   /* holds the payloads */
+    struct mirror_download *download; /* or brings them; NULL: all are there */
     const struct uvm_observer *observer;
     const char *name; /* of the output, for messages */
-    int fd;
+    struct bundle_sink sink;
 };
 bool bundle_write(const struct bundle_write_options *options, uint64_t *ret_bytes,
                   struct uvm_error *err);
 
+/* ---- the parts of a split bundle, wherever they are (set.c) ---------------------------------- */
+
+/* The number of a part by its name, 0 when it has no such name. *ret_base (may be NULL) is the path
+ * without the number; the caller frees it. */
+size_t bundle_part_number(const char *path, char **ret_base);
+
+struct bundle_set_places {
+    struct uvm_strings folders; /* at least one */
+    struct uvm_strings files;   /* each must be a part */
+    char *name;                 /* NAME.tar.zst, where there are no sums */
+};
+
+/* Parts that may be anywhere in these places. With sums (which are moved), those that are these; else
+ * those that have consecutive names. */
+struct bundle_set;
+bool bundle_set_new(const struct bundle_set_places *places, struct bundle_sums *sums,
+                    const struct bundle_open_options *options, struct bundle_set **ret_set,
+                    struct uvm_error *err);
+void bundle_set_free(struct bundle_set *set);
+UVM_DEFINE_AUTO(struct bundle_set *, bundle_set_free)
+
+const char *bundle_set_title(const struct bundle_set *set); /* printable */
+
+/* Before anything is read: that every file that was named is a part and, when all will be read and
+ * nobody can be asked, that all are there. UVM_FAILED names those that are missing, UVM_CONTENT those
+ * that are damaged. */
+bool bundle_set_check(const struct bundle_set *set, struct uvm_error *err);
+
+/* That the sums are of this bundle. */
+bool bundle_set_is_of(const struct bundle_set *set, const struct bundle_manifest *m,
+                      struct uvm_error *err);
+
+/* Opens a part, wherever it is; asks for it if need be. `fd` -1 when there is no such number. */
+struct bundle_opened {
+    int fd;
+    char *name; /* printable; owned */
+    uint64_t size;
+};
+bool bundle_set_open(struct bundle_set *set, size_t number, const bool *quit,
+                     struct bundle_opened *ret_opened, struct uvm_error *err);
+
+/* Content was refused: reads all parts, and makes *err name those that are damaged or missing. Leaves
+ * it when there are none, or no sums. Returns false. */
+enum bundle_depth { BUNDLE_A_GLANCE, BUNDLE_EVERY_BYTE };
+bool bundle_set_explain(const struct bundle_set *set, struct uvm_error *err);
+
 /* ---- raw bytes (input.c) --------------------------------------------------------------------- */
 
-/* A bundle's bytes as they lie in a file or come through a pipe. A read that waits (a pipe whose
- * writer is slow) looks every now and then whether it should still wait. */
+/* A bundle's bytes as they lie in a file or in parts, or come through a pipe. A read that waits (a
+ * pipe whose writer is slow) looks every now and then whether it should still wait. */
 struct bundle_input {
-    int fd; /* owned */
+    int fd; /* owned; -1 between parts */
     char *name;
     const struct uvm_observer *observer;
+    struct bundle_set *set; /* owned; NULL: one file */
+    size_t part;            /* the number of the present one */
+    char *part_name;
+    uint64_t left; /* of the present one */
 };
 
 /* Opens a file, or standard input for "-". Whatever is not a regular file is refused, except on
  * standard input. */
 bool bundle_input_open(struct bundle_input *input, const char *argument, struct uvm_error *err);
+/* The same for parts; takes the set over. */
+void bundle_input_open_set(struct bundle_input *input, struct bundle_set **set);
 void bundle_input_clear(struct bundle_input *input);
 
 /* Up to `len` bytes; *ret_len 0 is the end. *quit, which another thread may set, is another
  * reason to stop waiting. */
-bool bundle_input_read(const struct bundle_input *input, void *data, size_t len, const bool *quit,
+bool bundle_input_read(struct bundle_input *input, void *data, size_t len, const bool *quit,
                        size_t *ret_len, struct uvm_error *err);
 
 /* "gzip data", "a zip archive", ...: what the first bytes of a file look like. Static. */
@@ -152,7 +384,7 @@ enum bundle_ending { BUNDLE_ENDS_PLAIN, BUNDLE_ENDS_WITH_TRAILER };
 struct bundle_unzstd;
 
 /* `input` and `quit` are borrowed. */
-struct bundle_unzstd *bundle_unzstd_new(const struct bundle_input *input, const bool *quit);
+struct bundle_unzstd *bundle_unzstd_new(struct bundle_input *input, const bool *quit);
 void bundle_unzstd_free(struct bundle_unzstd *u);
 UVM_DEFINE_AUTO(struct bundle_unzstd *, bundle_unzstd_free)
 
@@ -198,10 +430,12 @@ bool bundle_ring_next(struct bundle_ring *ring, const void **ret_data, size_t *r
 bool bundle_head_read(struct bundle_unzstd *u, struct uvm_buf *ret_manifest,
                       struct uvm_buf *ret_signature, struct uvm_error *err);
 
-/* Opens one file (or "-") as a reader whose manifest is verified. */
-bool bundle_reader_open(const char *path, struct uvm_verifier *verifier,
-                        const struct uvm_observer *observer, struct bundle_reader **ret_reader,
-                        struct uvm_error *err);
+/* Opens one file (or "-"), or parts (which are taken over), as a reader whose manifest is verified.
+ */
+bool bundle_reader_open(const char *path, const struct bundle_open_options *options,
+                        struct bundle_reader **ret_reader, struct uvm_error *err);
+bool bundle_reader_open_set(struct bundle_set **set, const struct bundle_open_options *options,
+                            struct bundle_reader **ret_reader, struct uvm_error *err);
 
 /* ---- libarchive, reading (untar.c) ----------------------------------------------------------- */
 

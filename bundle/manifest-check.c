@@ -3,7 +3,6 @@
 
 #include "bundle/internal.h"
 
-#define ORIGIN_FOLDER  "uvmirror/origin/"
 #define STREAMS_FOLDER "streams/v1/"
 
 static bool starts_with(const char *s, const char *start)
@@ -54,7 +53,7 @@ static bool check_names(const struct bundle_plan *plan, struct uvm_error *err)
 static bool check_members(const struct bundle_manifest *m, struct uvm_error *err)
 {
     for (size_t i = 0; i < m->member_count; i++)
-        if (!starts_with(m->members[i].path, ORIGIN_FOLDER) &&
+        if (!starts_with(m->members[i].path, BUNDLE_ORIGIN_FOLDER) &&
             !starts_with(m->members[i].path, STREAMS_FOLDER))
             return uvm_fail(err, UVM_CONTENT, "member %s is neither an origin file nor a stream",
                             m->members[i].path);
@@ -67,7 +66,7 @@ static bool is_origin_member(const struct bundle_manifest *m, const char *path)
 {
     for (size_t i = 0; i < m->member_count; i++)
         if (strcmp(m->members[i].path, path) == 0)
-            return starts_with(path, ORIGIN_FOLDER);
+            return starts_with(path, BUNDLE_ORIGIN_FOLDER);
     return false;
 }
 
@@ -178,5 +177,6 @@ bool bundle_manifest_check(const struct bundle_manifest *m, struct uvm_error *er
 {
     UVM_AUTO(bundle_plan_free) struct bundle_plan *plan = bundle_plan_new(m);
     return check_members(m, err) && check_streams(m, err) && check_products(m, err) &&
-           check_paths(m, err) && check_payloads(plan, err) && check_names(plan, err);
+           check_paths(m, err) && check_payloads(plan, err) && check_names(plan, err) &&
+           bundle_checksums_sound(m, err);
 }

@@ -6,11 +6,12 @@
 
 #include "bundle/internal.h"
 
-#define ID_MAX       100                          /* bytes of a bundle's id */
-#define CRITICAL_MAX 100                          /* names of fields */
-#define FILTERS_MAX  1000                         /* of a stream */
-#define VERSIONS_MAX 10000                        /* of a product */
-#define MEMBERS_MAX  (3 * MIRROR_STREAMS_MAX + 2) /* origin, .json, .sjson each; two indexes */
+#define ID_MAX       100   /* bytes of a bundle's id */
+#define CRITICAL_MAX 100   /* names of fields */
+#define FILTERS_MAX  1000  /* of a stream */
+#define VERSIONS_MAX 10000 /* of a product */
+/* Origin, .json and .sjson of each stream; two indexes; checksum files with their signatures. */
+#define MEMBERS_MAX (3 * MIRROR_STREAMS_MAX + 2 + 2 * BUNDLE_ORIGINS_MAX)
 
 /* ---- the top ---- */
 
@@ -33,8 +34,9 @@ static bool check_format(const json_t *root, unsigned *ret_format, struct uvm_er
         return false;
     if (format < 1 || format > BUNDLE_FORMAT)
         return uvm_fail(err, UVM_CONTENT,
-                        "format version %llu is unknown to this uvmirror, which reads up to %d",
-                        (unsigned long long)format, BUNDLE_FORMAT);
+                        "format version %llu is unknown to this uvmirror, which reads up to %d "
+                        "(update it, or write the bundle with --format %d)",
+                        (unsigned long long)format, BUNDLE_FORMAT, BUNDLE_FORMAT);
     uvm_auto_strings critical = {0};
     if (!bundle_field_texts(root, "critical", CRITICAL_MAX, &critical, err))
         return false;
@@ -48,7 +50,7 @@ static bool check_format(const json_t *root, unsigned *ret_format, struct uvm_er
 }
 
 /* The id becomes a file name here and there. */
-static bool is_id(const char *id)
+bool bundle_is_id(const char *id)
 {
     size_t len = strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.");
     return len > 0 && len <= ID_MAX && id[len] == 0 && id[0] != '.';
@@ -77,7 +79,7 @@ static bool parse_top(const json_t *root, struct bundle_manifest *m, struct uvm_
         !bundle_field_text(root, "tool", &tool, err) ||
         !bundle_field_text(root, "signer", &signer, err) || !parse_trailer(root, m, err))
         return false;
-    if (!is_id(id))
+    if (!bundle_is_id(id))
         return bundle_field_wrong(err, "id", "a name");
     if (m->serial == 0)
         return bundle_field_wrong(err, "serial", "above 0");
@@ -312,7 +314,8 @@ static bool parse_one(const json_t *json, struct bundle_manifest *m, struct plac
     bundled->stream = m->streams[at->stream];
     struct mirror_selection *selection = &m->streams[at->stream]->selection;
     return parse_image(json, add_image(&selection->products[at->product]), err) &&
-           parse_payload(json, bundled, err);
+           parse_payload(json, bundled, err) &&
+           bundle_checksums_parse(json, &bundled->checksums, err);
 }
 
 /* The products' arrays have stopped growing: pointers into them hold from here on. */
@@ -327,6 +330,7 @@ static void link_images(struct bundle_manifest *m)
         }
 }
 
+/* What is parsed is dropped from `root`: ten thousand images are not to be in memory twice. */
 static bool parse_images(const json_t *root, struct bundle_manifest *m, struct uvm_error *err)
 {
     const json_t *array = NULL;
@@ -335,10 +339,12 @@ static bool parse_images(const json_t *root, struct bundle_manifest *m, struct u
     size_t count = json_array_size(array);
     m->images = uvm_alloc((count + 1) * sizeof *m->images);
     struct place at = {0};
-    for (; m->image_count < count; m->image_count++)
-        if (!parse_one(json_array_get(array, m->image_count), m, &at, &m->images[m->image_count],
-                       err))
-            return uvm_prefix(err, "images[%zu]", m->image_count);
+    for (size_t i = 0; i < count; i++) {
+        m->image_count = i + 1; /* so that a half-parsed one is freed, too */
+        if (!parse_one(json_array_get(array, i), m, &at, &m->images[i], err))
+            return uvm_prefix(err, "images[%zu]", i);
+        json_array_set_new(json_object_get(root, "images"), i, json_null());
+    }
     link_images(m);
     return true;
 }

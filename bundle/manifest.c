@@ -7,7 +7,8 @@
  *                      "products": [ { "name", "complete", "versions": [] } ] } ],
  *       "images":  [ { "stream", "product", "version", "item", "path", "size", "sha256", "sha512",
  *                      "metadata": {},
- *                      "payload": { "member", "encoding", "size", "sha256" } or null } ],
+ *                      "payload": { "member", "encoding", "size", "sha256" } or null,
+ *                      "origin": { "checksums", "signature", "name" } } ],
  *       "members": [ { "path", "size", "sha256" } ] }
  *
  * The images of a product stand together, products in the order of their stream, streams in theirs.
@@ -47,8 +48,10 @@ void bundle_manifest_free(struct bundle_manifest *m)
     for (size_t i = 0; i < m->stream_count; i++)
         free_stream(m->streams[i]);
     free(m->streams);
-    for (size_t i = 0; i < m->image_count; i++)
+    for (size_t i = 0; i < m->image_count; i++) {
         free(m->images[i].member);
+        bundle_checksums_clear(&m->images[i].checksums);
+    }
     free(m->images);
     for (size_t i = 0; i < m->member_count; i++)
         free(m->members[i].path);
@@ -131,6 +134,8 @@ static json_t *image_json(const struct bundle_image *bundled)
     json_object_set_new(image, "sha512", digest_or_null(i->sha512));
     json_object_set(image, "metadata", i->metadata);
     json_object_set_new(image, "payload", payload_json(bundled));
+    if (bundled->checksums.member)
+        json_object_set_new(image, "origin", bundle_checksums_json(&bundled->checksums));
     return image;
 }
 

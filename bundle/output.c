@@ -18,15 +18,20 @@ static bool is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+char *bundle_path_in(const char *folder, const char *name)
+{
+    size_t len = strlen(folder);
+    while (len > 1 && folder[len - 1] == '/')
+        len--;
+    return uvm_format("%.*s%s%s", (int)len, folder, folder[len - 1] == '/' ? "" : "/", name);
+}
+
 char *bundle_output_path(const char *output, const struct bundle_manifest *m)
 {
     if (!is_folder(output))
         return uvm_strdup(output);
     uvm_auto_free char *name = bundle_file_name(m);
-    size_t len = strlen(output);
-    while (len > 1 && output[len - 1] == '/')
-        len--;
-    return uvm_format("%.*s%s%s", (int)len, output, output[len - 1] == '/' ? "" : "/", name);
+    return bundle_path_in(output, name);
 }
 
 char *bundle_output_folder(const char *output)
@@ -83,12 +88,17 @@ static bool is_unfinished(const char *name, const char *own_name)
 
 static void drop_unfinished(int folder_fd, const char *name)
 {
-    uvm_auto_fd fd = openat(folder_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    uvm_auto_fd fd = openat(folder_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    uvm_auto_error ignored = UVM_ERROR_INIT;
     struct stat st;
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-        llabs((long long)time(NULL) - st.st_mtime) > UNFINISHED_SECONDS &&
-        flock(fd, LOCK_EX | LOCK_NB) == 0)
+    if (fd < 0 || fstat(fd, &st) < 0 || !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) ||
+        llabs((long long)time(NULL) - st.st_mtime) <= UNFINISHED_SECONDS ||
+        flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return;
+    if (S_ISREG(st.st_mode))
         unlinkat(folder_fd, name, 0);
+    else if (uvm_remove_below(fd, &ignored)) /* of the parts of one that was split */
+        unlinkat(folder_fd, name, AT_REMOVEDIR);
 }
 
 void bundle_output_sweep(const char *path)
@@ -126,13 +136,27 @@ static uint64_t products_share(const struct mirror_product *product)
     return bytes;
 }
 
+/* What images that the site added may bring with them. */
+static uint64_t checksums_share(const struct mirror_stream *stream,
+                                const struct mirror_selection *selection)
+{
+    uint64_t bytes = 0;
+    if (!bundle_is_own(stream))
+        return 0;
+    for (size_t p = 0; p < selection->count; p++)
+        bytes += selection->products[p].image_count *
+                 (MIRROR_CHECKSUMS_MAX + MIRROR_SIGNATURE_MAX + 2 * TAR_OVERHEAD);
+    return bytes;
+}
+
 uint64_t bundle_estimate(const struct mirror_stream *const *streams,
                          const struct mirror_selection *selections, size_t count)
 {
     uint64_t bytes = 4 * (TAR_OVERHEAD + SIGNATURE_SIZE);
     for (size_t i = 0; i < count; i++) {
         uvm_auto_free char *reduced = mirror_stream_reduce(streams[i], &selections[i]);
-        bytes += streams[i]->origin.len + 2 * strlen(reduced) + SIGNATURE_SIZE + 3 * TAR_OVERHEAD;
+        bytes += streams[i]->origin.len + 2 * strlen(reduced) + 2 * SIGNATURE_SIZE +
+                 3 * TAR_OVERHEAD + checksums_share(streams[i], &selections[i]);
         for (size_t p = 0; p < selections[i].count; p++)
             bytes += products_share(&selections[i].products[p]);
     }

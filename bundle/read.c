@@ -8,6 +8,7 @@
 #include "bundle/internal.h"
 
 struct bundle_reader {
+    struct bundle_open_options options;
     struct bundle_input input;
     const struct uvm_observer *observer;
     bool quit; /* tells the ring's thread to stop; shared with it */
@@ -72,32 +73,59 @@ static bool check_kind(struct bundle_unzstd *u, struct uvm_error *err)
     return uvm_fail(err, UVM_CONTENT, "not a uvmirror bundle (%s)", bundle_input_kind(head, len));
 }
 
-static bool read_manifest(struct bundle_reader *r, struct uvm_verifier *verifier,
-                          struct uvm_error *err)
+/* Names the parts that are to blame for what was refused. */
+static bool explain(const struct bundle_reader *r, struct uvm_error *err)
+{
+    return r->input.set && r->options.purpose == BUNDLE_CHECK
+               ? bundle_set_explain(r->input.set, err)
+               : false;
+}
+
+static bool read_manifest(struct bundle_reader *r, struct uvm_error *err)
 {
     uvm_auto_buf text = {0};
     uvm_auto_buf signature = {0};
     if (!check_kind(r->unzstd, err) || !bundle_head_read(r->unzstd, &text, &signature, err) ||
-        !uvm_verifier_detached(verifier, text.data, text.len, signature.data, signature.len,
-                               &r->signature, err) ||
+        !uvm_verifier_detached(r->options.verifier, text.data, text.len, signature.data,
+                               signature.len, &r->signature, err) ||
         !bundle_manifest_parse(text.data, text.len, &r->manifest, err))
         return uvm_prefix(err, "%s", r->input.name);
     r->plan = bundle_plan_new(r->manifest);
     return true;
 }
 
-bool bundle_reader_open(const char *path, struct uvm_verifier *verifier,
-                        const struct uvm_observer *observer, struct bundle_reader **ret_reader,
-                        struct uvm_error *err)
+static struct bundle_reader *new_reader(const struct bundle_open_options *options)
 {
-    UVM_AUTO(bundle_reader_free) struct bundle_reader *r = uvm_alloc(sizeof *r);
-    r->input = (struct bundle_input){.fd = -1, .observer = observer};
-    r->observer = observer;
+    struct bundle_reader *r = uvm_alloc(sizeof *r);
+    r->options = *options;
+    r->observer = options->observer;
+    r->input = (struct bundle_input){.fd = -1, .observer = options->observer};
+    return r;
+}
+
+bool bundle_reader_open(const char *path, const struct bundle_open_options *options,
+                        struct bundle_reader **ret_reader, struct uvm_error *err)
+{
+    UVM_AUTO(bundle_reader_free) struct bundle_reader *r = new_reader(options);
     if (!bundle_input_open(&r->input, path, err))
         return false;
     r->unzstd = bundle_unzstd_new(&r->input, &r->quit);
-    if (!read_manifest(r, verifier, err))
+    if (!read_manifest(r, err))
         return false;
+    *ret_reader = UVM_STEAL(r);
+    return true;
+}
+
+bool bundle_reader_open_set(struct bundle_set **set, const struct bundle_open_options *options,
+                            struct bundle_reader **ret_reader, struct uvm_error *err)
+{
+    UVM_AUTO(bundle_reader_free) struct bundle_reader *r = new_reader(options);
+    bundle_input_open_set(&r->input, set);
+    if (!bundle_set_check(r->input.set, err))
+        return false;
+    r->unzstd = bundle_unzstd_new(&r->input, &r->quit);
+    if (!read_manifest(r, err) || !bundle_set_is_of(r->input.set, r->manifest, err))
+        return explain(r, err);
     *ret_reader = UVM_STEAL(r);
     return true;
 }
@@ -159,12 +187,23 @@ static bool read_block(struct bundle_reader *r, const void **ret_data, size_t *r
     return true;
 }
 
+/* The input is the ring's thread's, while that runs. */
+static void stop_reading(struct bundle_reader *r)
+{
+    bundle_untar_free(UVM_STEAL(r->untar));
+    bundle_ring_free(UVM_STEAL(r->ring));
+}
+
 /* Once refused, always refused: no later call may make it look sound. */
 static bool fail_for_good(struct bundle_reader *r, struct uvm_error *err)
 {
     r->failed = true;
-    return r->item ? uvm_prefix(err, "%s: member %s", r->input.name, r->item->path)
-                   : uvm_prefix(err, "%s", r->input.name);
+    if (r->item)
+        uvm_prefix(err, "%s: member %s", r->input.name, r->item->path);
+    else
+        uvm_prefix(err, "%s", r->input.name);
+    stop_reading(r);
+    return explain(r, err);
 }
 
 static bool check_usable(const struct bundle_reader *r, struct uvm_error *err)

@@ -11,46 +11,35 @@
  * Vendor images are compressed inside. zstd notices, and passes them at the speed of memory; one
  * thread does.
  */
-#include <endian.h>
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <zlib.h>
 #include <zstd.h>
 
 #include "bundle/internal.h"
 
-#define LEVEL          3 /* zstd's own choice */
-#define WORKERS        1
-#define OUT_SIZE       ((size_t)1 << 20)
-#define WRITEBACK_STEP ((uint64_t)16 << 20)
+#define OUT_SIZE ((size_t)1 << 20)
 
 struct bundle_stage {
-    int fd;
-    const char *name;
+    struct bundle_sink sink;
     ZSTD_CCtx *ctx;
     char *out;
     size_t out_len;
     uint32_t crc; /* of all that was written */
     uint64_t written;
-    uint64_t pushed; /* of `written`, what the kernel was told to start writing to the medium */
-    bool can_push;
 };
 
-struct bundle_stage *bundle_stage_new(int fd, const char *name)
+struct bundle_stage *bundle_stage_new(struct bundle_sink sink)
 {
     struct bundle_stage *stage = uvm_alloc(sizeof *stage);
-    struct stat st;
-    stage->fd = fd;
-    stage->name = name;
-    stage->can_push = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+    stage->sink = sink;
     stage->out = uvm_alloc(OUT_SIZE);
     stage->ctx = ZSTD_createCCtx();
     if (!stage->ctx ||
-        ZSTD_isError(ZSTD_CCtx_setParameter(stage->ctx, ZSTD_c_compressionLevel, LEVEL)) ||
+        ZSTD_isError(
+            ZSTD_CCtx_setParameter(stage->ctx, ZSTD_c_compressionLevel, BUNDLE_ZSTD_LEVEL)) ||
         ZSTD_isError(ZSTD_CCtx_setParameter(stage->ctx, ZSTD_c_checksumFlag, 1)))
         abort();
     ZSTD_CCtx_setParameter(stage->ctx, ZSTD_c_nbWorkers,
-                           WORKERS); /* a libzstd without threads refuses */
+                           BUNDLE_ZSTD_WORKERS); /* a libzstd without threads refuses */
     return stage;
 }
 
@@ -68,24 +57,12 @@ uint64_t bundle_stage_bytes(const struct bundle_stage *stage)
     return stage->written;
 }
 
-/* Has the kernel start writing early, so that the fsync at the end finds little to do. A hint: a
- * failure shows up there. */
-static void push(struct bundle_stage *stage)
-{
-    if (!stage->can_push || stage->written - stage->pushed < WRITEBACK_STEP)
-        return;
-    sync_file_range(stage->fd, (off_t)stage->pushed, (off_t)(stage->written - stage->pushed),
-                    SYNC_FILE_RANGE_WRITE);
-    stage->pushed = stage->written;
-}
-
 static bool put(struct bundle_stage *stage, const void *data, size_t len, struct uvm_error *err)
 {
-    if (!uvm_write_all(stage->fd, data, len, err))
-        return uvm_prefix(err, "writing %s", stage->name);
+    if (!stage->sink.write(stage->sink.opaque, data, len, err))
+        return false;
     stage->crc = (uint32_t)crc32_z(stage->crc, data, len);
     stage->written += len;
-    push(stage);
     return true;
 }
 

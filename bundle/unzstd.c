@@ -14,7 +14,7 @@
 #define IN_SIZE ((size_t)256 << 10)
 
 struct bundle_unzstd {
-    const struct bundle_input *input;
+    struct bundle_input *input;
     const bool *quit;
     ZSTD_DCtx *ctx;
     char *in;
@@ -25,7 +25,7 @@ struct bundle_unzstd {
     bool frame_ended;
 };
 
-struct bundle_unzstd *bundle_unzstd_new(const struct bundle_input *input, const bool *quit)
+struct bundle_unzstd *bundle_unzstd_new(struct bundle_input *input, const bool *quit)
 {
     struct bundle_unzstd *u = uvm_alloc(sizeof *u);
     u->input = input;

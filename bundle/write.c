@@ -10,14 +10,8 @@
  */
 #include <archive.h>
 #include <archive_entry.h>
-#include <fcntl.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "bundle/internal.h"
-
-#define BLOCK_SIZE ((size_t)1 << 20)
-#define HEAL       ": delete it from the mirror and fetch it again"
 
 struct writer {
     const struct bundle_write_options *options;
@@ -25,7 +19,6 @@ struct writer {
     struct archive *archive;
     struct uvm_error failure; /* the stage's, until it can be handed on */
     uint64_t payload_done, payload_total;
-    char *block;
 };
 
 static void writer_clear(struct writer *w)
@@ -35,7 +28,6 @@ static void writer_clear(struct writer *w)
     archive_write_free(w->archive);
     bundle_stage_free(w->stage);
     uvm_error_clear(&w->failure);
-    free(w->block);
 }
 
 static void entry_free(struct archive_entry **entry)
@@ -127,22 +119,32 @@ static bool add_small(struct writer *w, const char *path, const struct uvm_buf *
 
 /* ---- payloads ---- */
 
-/* Copies exactly `size` bytes into the tar; the file must end there. */
-static bool copy_payload(struct writer *w, int fd, const struct bundle_plan_item *item,
-                         struct uvm_digest *digest, struct uvm_error *err)
+/* A reader answers for the bytes: it reports their end only when they are what was signed. */
+static bool open_payload(struct writer *w, const struct mirror_image *image,
+                         struct mirror_reader **ret_reader, struct uvm_error *err)
+{
+    const struct bundle_write_options *o = w->options;
+    return o->download ? mirror_download_read(o->download, image, ret_reader, err)
+                       : mirror_tree_read(o->tree, image, ret_reader, err);
+}
+
+/* Copies exactly `size` bytes into the tar; the reader must end there. */
+static bool copy_payload(struct writer *w, struct uvm_reader bytes,
+                         const struct bundle_plan_item *item, struct uvm_error *err)
 {
     const struct bundle_write_options *o = w->options;
     uint64_t done = 0;
     for (;;) {
+        const void *data = NULL;
         size_t len = 0;
-        if (!uvm_go_on(o->observer, err) || !uvm_read_some(fd, w->block, BLOCK_SIZE, &len, err))
+        if (!uvm_go_on(o->observer, err) || !bytes.read(bytes.opaque, &data, &len, err))
             return false;
         if (len > item->size - done || (len == 0 && done < item->size))
-            return uvm_fail(err, UVM_CONTENT, "its size has changed since it was verified" HEAL);
+            return uvm_fail(err, UVM_CONTENT, "%s does not have the %llu bytes that it should have",
+                            item->path, (unsigned long long)item->size);
         if (len == 0)
             return true;
-        uvm_digest_update(digest, w->block, len);
-        if (!add_data(w, item->path, w->block, len, err))
+        if (!add_data(w, item->path, data, len, err))
             return false;
         done += len;
         w->payload_done += len;
@@ -153,20 +155,11 @@ static bool copy_payload(struct writer *w, int fd, const struct bundle_plan_item
 static bool add_payload(struct writer *w, const struct bundle_plan_item *item,
                         struct uvm_error *err)
 {
-    uvm_auto_fd fd = -1;
-    if (!mirror_tree_open_image(w->options->tree, item->images[0]->image, &fd, err))
-        return false;
-    posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-
-    UVM_AUTO(uvm_digest_free) struct uvm_digest *digest = uvm_digest_new(UVM_SHA256);
-    char hex[UVM_DIGEST_HEX_MAX];
-    if (!begin_member(w, item->path, item->size, err) || !copy_payload(w, fd, item, digest, err))
-        return uvm_prefix(err, "%s", item->path);
-    uvm_digest_finish(digest, hex);
-    if (strcmp(hex, item->sha256) != 0)
-        return uvm_fail(err, UVM_CONTENT, "%s: its content has changed since it was verified" HEAL,
-                        item->path);
-    return end_member(w, item->path, err);
+    UVM_AUTO(mirror_reader_free) struct mirror_reader *reader = NULL;
+    return open_payload(w, item->images[0]->image, &reader, err) &&
+           begin_member(w, item->path, item->size, err) &&
+           copy_payload(w, mirror_reader_bytes(reader), item, err) &&
+           end_member(w, item->path, err);
 }
 
 /* ---- the whole ---- */
@@ -201,8 +194,7 @@ bool bundle_write(const struct bundle_write_options *options, uint64_t *ret_byte
     struct bundle_plan *plan = bundle_plan_new(options->manifest);
     __attribute__((cleanup(writer_clear))) struct writer w = {.options = options,
                                                               .payload_total = plan->payload_bytes};
-    w.block = uvm_alloc(BLOCK_SIZE);
-    w.stage = bundle_stage_new(options->fd, options->name);
+    w.stage = bundle_stage_new(options->sink);
     if (!open_archive(&w, err) || !write_first_frame(&w, err) || !write_second_frame(&w, plan, err))
         return false;
     *ret_bytes = bundle_stage_bytes(w.stage);

@@ -13,12 +13,13 @@
 /* ---- options --------------------------------------------------------------------------------- */
 
 enum cmd_kind {
-    CMD_FLAG,   /* bool */
-    CMD_TEXT,   /* const char *, borrowed from argv */
-    CMD_LIST,   /* struct uvm_strings; may be given several times */
-    CMD_NUMBER, /* unsigned */
-    CMD_COUNT,  /* unsigned, at least 1 */
-    CMD_BYTES,  /* uint64_t; "10G", "512M", "64k" (powers of 1024) or plain bytes */
+    CMD_FLAG,    /* bool */
+    CMD_TEXT,    /* const char *, borrowed from argv */
+    CMD_LIST,    /* struct uvm_strings; may be given several times */
+    CMD_NUMBER,  /* unsigned */
+    CMD_COUNT,   /* unsigned, at least 1 */
+    CMD_BYTES,   /* uint64_t; "10G", "512M", "64k" (powers of 1024) or plain bytes */
+    CMD_SECONDS, /* unsigned; "90", "15m", "6h", "2d" */
 };
 
 struct cmd_option {
@@ -37,13 +38,14 @@ struct cmd_command {
     const char *details;              /* the paragraph of --help */
     const char *interrupted;          /* what is left after Ctrl-C and how to go on; may be NULL */
     const struct cmd_option *options; /* ends with a name of NULL */
-    size_t options_size; /* of the command's struct, which starts with struct cmd_common */
-    /* `options` was filled from the command line over zeroes; `args` are what is left of it. */
+    size_t options_size;  /* of the command's struct, which starts with struct cmd_common */
+    const void *defaults; /* such a struct, to start from; NULL = zeroes */
+    /* `options` was filled from the command line; `args` are what is left of it. */
     bool (*run)(const void *options, const struct uvm_strings *args, struct uvm_error *err);
 };
 
-extern const struct cmd_command cmd_fetch, cmd_import, cmd_verify, cmd_show, cmd_list, cmd_clean,
-    cmd_key, cmd_init;
+extern const struct cmd_command cmd_fetch, cmd_add, cmd_bundle, cmd_import, cmd_verify, cmd_show,
+    cmd_list, cmd_clean, cmd_key, cmd_init, cmd_doctor;
 
 /* Every command's options start with these. */
 struct cmd_common {
@@ -80,6 +82,97 @@ struct cmd_common {
          offsetof(type, common.no_progress)},                                                       \
     {                                                                                               \
         "color", 0, CMD_TEXT, "WHEN", "auto, always or never", offsetof(type, common.color)         \
+    }
+
+/* How web servers are asked: fetch, add. The network starts as MIRROR_NETWORK_DEFAULT, by the
+ * command's defaults. */
+#define CMD_NETWORK_OPTIONS(type)                                                                  \
+    {"limit-rate",                                                                                 \
+     0,                                                                                            \
+     CMD_BYTES,                                                                                    \
+     "RATE",                                                                                       \
+     "bytes per second of all downloads together, such as 500k or 2M",                             \
+     offsetof(type, network.rate)},                                                                \
+        {"retries",                                                                                \
+         0,                                                                                        \
+         CMD_NUMBER,                                                                               \
+         "N",                                                                                      \
+         "try a file again so often in a row when the network fails (default 4)",                  \
+         offsetof(type, network.retries)},                                                         \
+        {"stall-time",                                                                             \
+         0,                                                                                        \
+         CMD_SECONDS,                                                                              \
+         "TIME",                                                                                   \
+         "give up waiting for a server that sends next to nothing (default 60)",                   \
+         offsetof(type, network.stall_seconds)},                                                   \
+        {"max-time",                                                                               \
+         0,                                                                                        \
+         CMD_SECONDS,                                                                              \
+         "TIME",                                                                                   \
+         "stop downloading after this time, such as 90, 15m or 6h",                                \
+         offsetof(type, network.max_seconds)},                                                     \
+    {                                                                                              \
+        "cacert", 0, CMD_TEXT, "FILE",                                                             \
+            "authorities that may vouch for an https server, instead of the system's",             \
+            offsetof(type, network.cacert)                                                         \
+    }
+
+/* A mirror and the bundle that is made of it: fetch, bundle. */
+struct cmd_outgoing_options {
+    const char *mirror, *output, *sign_key, *homedir;
+    const char *split; /* a size, "fat32" or "auto"; NULL = one file */
+    bool read_back, no_read_back;
+    unsigned max;    /* 0 = the command's own way */
+    unsigned format; /* of the bundle; 0 = the lowest that can say what is needed */
+    bool dry_run;
+};
+
+#define CMD_MIRROR_OPTION(type, field)                                                             \
+    {                                                                                              \
+        "mirror", 0, CMD_TEXT, "DIR",                                                              \
+            "the folder of mirrored images (default: below the state folder)",                     \
+            offsetof(type, field)                                                                  \
+    }
+
+#define CMD_OUTGOING_OPTIONS(type)                                                                 \
+    CMD_MIRROR_OPTION(type, out.mirror),                                                           \
+        {"output",                                                                                 \
+         'o',                                                                                      \
+         CMD_TEXT,                                                                                 \
+         "FILE",                                                                                   \
+         "the bundle, or a folder for it, or '-' (default: this folder)",                          \
+         offsetof(type, out.output)},                                                              \
+        {"split",                                                                                  \
+         0,                                                                                        \
+         CMD_TEXT,                                                                                 \
+         "SIZE",                                                                                   \
+         "cut the bundle into parts of this size, such as 4G; 'fat32' for what such a stick "      \
+         "takes, "                                                                                 \
+         "'auto' where it is needed",                                                              \
+         offsetof(type, out.split)},                                                               \
+        {"read-back",                                                                              \
+         0,                                                                                        \
+         CMD_FLAG,                                                                                 \
+         NULL,                                                                                     \
+         "read what was written back from the medium and compare (default on another file system " \
+         "than the mirror's)",                                                                     \
+         offsetof(type, out.read_back)},                                                           \
+        {"no-read-back", 0, CMD_FLAG, NULL, "do not", offsetof(type, out.no_read_back)},           \
+        {"format",                                                                                 \
+         0,                                                                                        \
+         CMD_COUNT,                                                                                \
+         "N",                                                                                      \
+         "write this format version, for a receiver that reads no newer one",                      \
+         offsetof(type, out.format)},                                                              \
+        {"sign-key",                                                                               \
+         0,                                                                                        \
+         CMD_TEXT,                                                                                 \
+         "KEY",                                                                                    \
+         "sign with this key, when there are several",                                             \
+         offsetof(type, out.sign_key)},                                                            \
+    {                                                                                              \
+        "homedir", 0, CMD_TEXT, "DIR", "the GnuPG home folder of the signing key",                 \
+            offsetof(type, out.homedir)                                                            \
     }
 
 /* How bundles are trusted: import, verify, show. */
@@ -144,8 +237,36 @@ bool cmd_options_parse(const struct cmd_command *command, int argc, char **argv,
 /* Frees what parsing put into the struct of options. */
 void cmd_options_clear(const struct cmd_command *command, void *options);
 
+/* The option of that long name, NULL when the command has none. */
+const struct cmd_option *cmd_option_find(const struct cmd_command *command, const char *name);
+/* Gives an option the value that stands behind it, which must outlive `options`. UVM_USAGE. */
+bool cmd_option_set(const struct cmd_option *option, void *options, const char *text,
+                    struct uvm_error *err);
+
 /* The options as mdoc(7) source for the manual page. */
 void cmd_options_print_mdoc(const struct cmd_command *command);
+
+/* ---- the host's configuration ---------------------------------------------------------------- */
+
+#define CMD_CONFIG_FILE "/etc/uvmirror/uvmirror.conf"
+
+/* Settings, in their order. */
+struct cmd_config {
+    char *path;
+    struct uvm_strings names, values;
+};
+void cmd_config_clear(struct cmd_config *config);
+
+/* Reads the file; one that is missing holds nothing. UVM_USAGE names the line that is wrong. */
+bool cmd_config_load(const char *path, struct cmd_config *ret_config, struct uvm_error *err);
+
+/* Sets the options of the command that the file names, before the command line is parsed. */
+bool cmd_config_apply(const struct cmd_config *config, const struct cmd_command *command,
+                      void *options, struct uvm_error *err);
+
+/* After it: UVM_USAGE when the command line asked for less than the file's policy. */
+bool cmd_config_check(const struct cmd_config *config, const struct cmd_command *command,
+                      const void *options, struct uvm_error *err);
 
 /* ---- output ---------------------------------------------------------------------------------- */
 
@@ -155,6 +276,9 @@ const struct uvm_observer *cmd_observer(void);
 bool cmd_ui_json(void);
 /* Whether the run was asked to stop (Ctrl-C). */
 bool cmd_ui_stopped(void);
+/* Announces how many bytes the steps of this name ("download") will come to in this run, for the
+ * line of the total. Bytes that were there before such a step began count, too. */
+void cmd_ui_expect(const char *step, uint64_t bytes);
 
 /* A line of the result, on standard output; nothing with --json. */
 void cmd_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -170,6 +294,11 @@ void cmd_print_error(const char *command, const struct uvm_error *err);
  */
 bool cmd_ui_end(void);
 
+/* The columns that a printable text takes on a terminal, and the text cut to so many, with ".." at
+ * its end where there is room for that; the caller frees it. */
+size_t cmd_columns(const char *text);
+char *cmd_columns_cut(const char *text, size_t columns);
+
 /* A table on standard output, columns aligned. */
 struct cmd_table {
     size_t columns, rows;
@@ -184,6 +313,8 @@ void cmd_table_clear(struct cmd_table *table);
 
 /* The state folder of this run; the caller frees it. */
 char *cmd_state_dir(const struct cmd_common *common);
+/* The same for what members of group libvirt do not share; the caller frees it. */
+char *cmd_own_dir(const struct cmd_common *common);
 
 /* Where `key trust` puts keys: /etc/uvmirror/trusted.d for root, unless --state-dir is given. */
 char *cmd_trust_dir(const struct cmd_common *common);
@@ -200,11 +331,79 @@ bool cmd_trusted_keyrings(const struct cmd_common *common, const struct uvm_stri
 bool cmd_vendor_verifier(const struct uvm_strings *given, const char *option,
                          struct uvm_verifier **ret_verifier, struct uvm_error *err);
 
-/* A stream whose images the vendor's own signature vouches for, as was seen here. */
+/* The mirror folder of this run; the caller frees it. */
+char *cmd_mirror_dir(const struct cmd_common *common, const char *given);
+/* Opens it, if it is there: opening makes a folder that is missing. */
+bool cmd_mirror_open(const struct cmd_common *common, const char *given,
+                     struct mirror_tree **ret_tree, struct uvm_error *err);
+
+/* What fetch and bundle gather on the way to a bundle; cleared as a whole. */
+struct cmd_outgoing {
+    const struct cmd_common *common;
+    const struct cmd_outgoing_options *options;
+    struct mirror_filters *filters;
+    struct mirror_tree *tree; /* NULL: a dry run, and the folder is not there */
+    struct uvm_signer *signer;
+    struct mirror_stream **streams;
+    struct mirror_selection *selections; /* one per stream */
+    size_t count;
+};
+void cmd_outgoing_clear(struct cmd_outgoing *out);
+
+/* Before anything is read or downloaded: what would make the bundle impossible. */
+bool cmd_outgoing_prepare(struct cmd_outgoing *out, struct uvm_error *err);
+
+/* Streams of which nothing was chosen say nothing to a receiver: they are left out. */
+void cmd_outgoing_drop_empty(struct cmd_outgoing *out);
+
+/* All chosen images, in their order; the array is the caller's, the images are borrowed. */
+const struct mirror_image **cmd_outgoing_images(const struct cmd_outgoing *out, size_t *ret_count);
+
+/* UVM_SPACE when there is no room for `mirror_bytes` in the mirror and, if asked, for the bundle in
+ * its folder. Both may be one file system. */
+enum cmd_outgoing_room { CMD_ROOM_MIRROR, CMD_ROOM_BOTH };
+bool cmd_outgoing_check_room(const struct cmd_outgoing *out, uint64_t mirror_bytes,
+                             enum cmd_outgoing_room room, struct uvm_error *err);
+
+/* Bytes that the bundle will have at most. */
+uint64_t cmd_outgoing_estimate(const struct cmd_outgoing *out);
+
+/* Where the bundle goes, as was asked for. Borrowed. */
+const char *cmd_outgoing_output(const struct cmd_outgoing *out);
+/* UVM_USAGE when the options about parts and reading back do not fit together. */
+bool cmd_outgoing_check_split(const struct cmd_outgoing *out, struct uvm_error *err);
+
+/* How large the parts of the bundle are to be; 0 = it is not split. UVM_USAGE. Reports UVM_SPACE when
+ * it cannot be one file where it is to go. */
+bool cmd_outgoing_part_size(const struct cmd_outgoing *out, uint64_t *ret_size,
+                            struct uvm_error *err);
+enum bundle_read_back cmd_outgoing_read_back(const struct cmd_outgoing_options *options);
+
+/* Writes the bundle, while `download` goes on unless it is NULL, and prints its name. */
+bool cmd_outgoing_write(const struct cmd_outgoing *out, struct mirror_download *download,
+                        struct uvm_error *err);
+
+/* A line for each image of a dry run; returns how many. */
+size_t cmd_outgoing_print(const struct cmd_outgoing *out);
+
+/* The end of a dry run: with --json the totals, who would sign, and a warning for whatever would stop
+ * the run itself. */
+void cmd_outgoing_forecast(const struct cmd_outgoing *out, enum cmd_outgoing_room room);
+
+/* What went out of the mirror, or (dry run) would go. */
+void cmd_print_removed(const struct mirror_removed *removed, bool dry_run);
+
+/* What a vendor's own signature vouches for, as was seen here: a stream with all its images, or the
+ * bytes of one image that the site added. */
 struct cmd_origin {
     const struct bundle_stream *stream; /* of the manifest */
+    const struct bundle_image *image;   /* of the manifest; NULL: all of the stream */
     char fingerprint[UVM_FINGERPRINT_MAX];
 };
+
+/* For verify and show, before anything of a bundle is read: gives up what they do not need for the rest of
+ * their run (see uvm_confine). --verbose says what came of it. */
+void cmd_confine_reader(void);
 
 /* A bundle that is opened under the rules of --keyring and friends. */
 struct cmd_bundle_input {
@@ -214,13 +413,18 @@ struct cmd_bundle_input {
     const struct cmd_trust *trust;
     struct cmd_origin *origins; /* those that were checked */
     size_t origin_count;
-    size_t origins_left; /* streams whose origin is still to come */
+    size_t origins_left;      /* streams, and images that the site added, whose origin is to come */
+    struct uvm_buf checksums; /* the last checksum file that was read: its signature follows */
+    const char *checksums_member; /* its name; NULL = none */
 };
+/* Opens the bundle that the arguments name. On a terminal a person is asked for parts that are
+ * missing. */
 bool cmd_bundle_open(const struct cmd_common *common, const struct cmd_trust *trust,
-                     const char *argument, struct cmd_bundle_input *ret_input,
-                     struct uvm_error *err);
-/* Checks a small member when it is the origin of a stream; other members are left to the reader. To
- * be called for each BUNDLE_ENTRY_MEMBER. */
+                     const struct uvm_strings *arguments, enum bundle_purpose purpose,
+                     struct cmd_bundle_input *ret_input, struct uvm_error *err);
+/* Checks a small member when it is the origin of a stream, or the checksum file of an image that the
+ * site added, or the signature of one; other members are left to the reader. To be called for each
+ * BUNDLE_ENTRY_MEMBER, in their order. */
 bool cmd_bundle_member(struct cmd_bundle_input *input, const struct bundle_entry *entry,
                        struct uvm_error *err);
 void cmd_bundle_clear(struct cmd_bundle_input *input);
@@ -228,7 +432,8 @@ void cmd_bundle_clear(struct cmd_bundle_input *input);
 /* "3 days old", "5 minutes old", "from the future by 2 hours (check the clocks)" */
 char *cmd_age_text(time_t created, time_t now);
 
-/* A list of {"content_id", "fingerprint"}. New reference. */
+/* A list of {"content_id", "fingerprint"}, with "product" and "version" too for an image that the
+ * site added. New reference. */
 json_t *cmd_origins_json(const struct cmd_bundle_input *input);
 
 /* The result of a bundle for --json: everything show prints. New reference. */
@@ -244,8 +449,11 @@ bool cmd_pool_options(const struct cmd_host *host, const char *state_dir,
 
 /* UVM_USAGE unless there are none. */
 bool cmd_no_arguments(const struct uvm_strings *args, struct uvm_error *err);
-/* UVM_USAGE unless there is exactly one. */
-bool cmd_one_bundle(const struct uvm_strings *args, struct uvm_error *err);
+/* UVM_USAGE when there is none. */
+bool cmd_some_bundle(const struct uvm_strings *args, struct uvm_error *err);
+
+/* Somebody at the terminal who can bring a medium; `ask` NULL when nobody is there. */
+struct bundle_ask cmd_ask_for_media(void);
 
 /* The strings in a row; the caller frees it. */
 char *cmd_join(const struct uvm_strings *list, const char *separator);

@@ -26,6 +26,14 @@ char *cmd_state_dir(const struct cmd_common *common)
     return uvm_format("%s/uvmirror", home);
 }
 
+char *cmd_own_dir(const struct cmd_common *common)
+{
+    if (common->state_dir || geteuid() == 0)
+        return cmd_state_dir(common);
+    uvm_auto_free char *home = data_home();
+    return uvm_format("%s/uvmirror", home);
+}
+
 /* ---- who is trusted ---- */
 
 char *cmd_trust_dir(const struct cmd_common *common)
@@ -114,11 +122,9 @@ bool cmd_no_arguments(const struct uvm_strings *args, struct uvm_error *err)
     return uvm_fail(err, UVM_USAGE, "'%s' is not expected here", args->items[0]);
 }
 
-bool cmd_one_bundle(const struct uvm_strings *args, struct uvm_error *err)
+bool cmd_some_bundle(const struct uvm_strings *args, struct uvm_error *err)
 {
-    if (args->count == 1)
-        return true;
-    return uvm_fail(err, UVM_USAGE, args->count ? "one bundle at a time" : "which bundle?");
+    return args->count > 0 || uvm_fail(err, UVM_USAGE, "which bundle?");
 }
 
 char *cmd_join(const struct uvm_strings *list, const char *separator)

@@ -1,6 +1,10 @@
-/* uvmirror fetch: source -> verified streams -> selection -> mirror -> bundle. */
+/*
+ * uvmirror fetch: source -> verified streams -> selection -> mirror -> bundle.
+ *
+ * The bundle is written while images arrive, where its manifest, which stands in front, can be known
+ * by then. The mirror is completed first in any case: a bundle that fails leaves a good mirror.
+ */
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cmd/cmd.h"
@@ -10,10 +14,11 @@
 
 struct fetch_options {
     struct cmd_common common;
-    const char *source, *path, *mirror, *output, *sign_key, *homedir;
+    struct cmd_outgoing_options out;
+    struct mirror_network network;
+    const char *source, *path;
     struct uvm_strings keyrings;
-    bool no_authentication, no_bundle, dry_run;
-    unsigned max;
+    bool no_authentication, no_bundle, check, allow_older;
 };
 
 static const struct cmd_option fetch_options[] = {
@@ -29,22 +34,23 @@ static const struct cmd_option fetch_options[] = {
     {"no-authentication", 0, CMD_FLAG, NULL,
      "do not check the vendor's signature; anybody on the way can then change the images",
      offsetof(struct fetch_options, no_authentication)},
-    {"mirror", 0, CMD_TEXT, "DIR",
-     "keep the mirrored images here (default: below the state folder)",
-     offsetof(struct fetch_options, mirror)},
     {"max", 0, CMD_COUNT, "N", "versions of each product, newest first (default 1)",
-     offsetof(struct fetch_options, max)},
-    {"output", 'o', CMD_TEXT, "FILE",
-     "the bundle, or a folder for it, or '-' (default: this folder)",
-     offsetof(struct fetch_options, output)},
-    {"sign-key", 0, CMD_TEXT, "KEY", "sign with this key, when there are several",
-     offsetof(struct fetch_options, sign_key)},
-    {"homedir", 0, CMD_TEXT, "DIR", "the GnuPG home folder of the signing key",
-     offsetof(struct fetch_options, homedir)},
+     offsetof(struct fetch_options, out.max)},
+    CMD_OUTGOING_OPTIONS(struct fetch_options),
     {"no-bundle", 0, CMD_FLAG, NULL, "mirror only, write no bundle",
      offsetof(struct fetch_options, no_bundle)},
-    {"dry-run", 'n', CMD_FLAG, NULL, "say what would be downloaded, change nothing",
-     offsetof(struct fetch_options, dry_run)},
+    {"check", 0, CMD_FLAG, NULL,
+     "hash every image of the mirror again first; damaged ones are downloaded anew",
+     offsetof(struct fetch_options, check)},
+    {"allow-older", 0, CMD_FLAG, NULL,
+     "let a stream that is older than what the mirror holds replace it",
+     offsetof(struct fetch_options, allow_older)},
+    {"dry-run", 'n', CMD_FLAG, NULL,
+     "say what would be downloaded, bundled and removed, change nothing",
+     offsetof(struct fetch_options, out.dry_run)},
+    {"jobs", 'j', CMD_COUNT, "N", "download so many files at once (default 4)",
+     offsetof(struct fetch_options, network.jobs)},
+    CMD_NETWORK_OPTIONS(struct fetch_options),
     CMD_COMMON_OPTIONS(struct fetch_options),
     {0},
 };
@@ -52,29 +58,55 @@ static const struct cmd_option fetch_options[] = {
 /* What a run has found out; cleared as a whole. */
 struct fetch {
     const struct fetch_options *options;
-    struct mirror_filters *filters;
     struct uvm_verifier *vendor;
     struct mirror_source *source;
-    struct mirror_stream **streams;
-    struct mirror_selection *selections;
-    size_t count;
-    struct uvm_signer *signer;
-    struct mirror_tree *tree;
+    struct cmd_outgoing out;
 };
 
 static void fetch_clear(struct fetch *f)
 {
-    for (size_t i = 0; i < f->count; i++) {
-        mirror_selection_clear(&f->selections[i]);
-        mirror_stream_free(f->streams[i]);
-    }
-    free(f->selections);
-    free(f->streams);
-    mirror_tree_free(f->tree);
-    uvm_signer_free(f->signer);
+    cmd_outgoing_clear(&f->out);
     mirror_source_free(f->source);
     uvm_verifier_free(f->vendor);
-    mirror_filters_free(f->filters);
+}
+
+/* ---- before the network ---- */
+
+static bool check_options(const struct fetch_options *o, struct uvm_error *err)
+{
+    if (o->check && o->out.dry_run)
+        return uvm_fail(err, UVM_USAGE, "--check repairs the mirror, --dry-run changes nothing");
+    if (o->no_bundle && o->out.output)
+        return uvm_fail(err, UVM_USAGE, "--no-bundle writes nothing to --output");
+    if (o->no_bundle && o->out.split)
+        return uvm_fail(err, UVM_USAGE, "--no-bundle leaves nothing to --split");
+    if (o->network.jobs > MIRROR_JOBS_MAX)
+        return uvm_fail(err, UVM_USAGE, "--jobs: at most %d at once", MIRROR_JOBS_MAX);
+    return true;
+}
+
+/* The mirror is opened for a dry run only when it is there: a dry run makes nothing. */
+static bool open_tree(struct fetch *f, struct uvm_error *err)
+{
+    uvm_auto_free char *dir = cmd_mirror_dir(&f->options->common, f->options->out.mirror);
+    uvm_auto_free char *own = uvm_format("%s/uvmirror", dir);
+    if (f->options->out.dry_run && access(own, F_OK) < 0)
+        return true;
+    return mirror_tree_open(dir, &f->out.tree, err);
+}
+
+static bool check_mirror(struct fetch *f, struct uvm_error *err)
+{
+    __attribute__((cleanup(mirror_checked_clear))) struct mirror_checked checked = {0};
+    if (!mirror_tree_check(f->out.tree, cmd_observer(), &checked, err))
+        return false;
+    uvm_auto_free char *size = uvm_size_text(checked.bytes);
+    for (size_t i = 0; i < checked.bad.count; i++)
+        uvm_warning(cmd_observer(), "%s was damaged or missing in the mirror",
+                    checked.bad.items[i]);
+    cmd_note("checked the mirror: %zu image%s good, %s", checked.good, checked.good == 1 ? "" : "s",
+             size);
+    return true;
 }
 
 /* ---- what there is ---- */
@@ -94,7 +126,7 @@ static bool open_source(struct fetch *f, struct uvm_error *err)
         .url = o->source ? o->source : DEFAULT_SOURCE,
         .path = path,
         .verifier = f->vendor,
-        .network = MIRROR_NETWORK_DEFAULT,
+        .network = o->network,
         .observer = cmd_observer(),
     };
     return mirror_source_new(&options, &f->source, err);
@@ -102,229 +134,201 @@ static bool open_source(struct fetch *f, struct uvm_error *err)
 
 static bool select_all(struct fetch *f, struct uvm_error *err)
 {
-    unsigned max = f->options->max ? f->options->max : 1;
-    f->selections = uvm_alloc((f->count ? f->count : 1) * sizeof *f->selections);
-    for (size_t i = 0; i < f->count; i++)
-        if (!mirror_stream_select(f->streams[i], f->filters, max, &f->selections[i], err))
+    struct cmd_outgoing *out = &f->out;
+    out->selections = uvm_alloc((out->count ? out->count : 1) * sizeof *out->selections);
+    for (size_t i = 0; i < out->count; i++)
+        if (!mirror_stream_select(out->streams[i], out->filters, out->options->max,
+                                  &out->selections[i], err))
             return false;
-    return mirror_selections_check(f->selections, f->count, err);
-}
-
-/* Streams in which nothing was chosen say nothing to a receiver: they are left out. */
-static void drop_empty_streams(struct fetch *f)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < f->count; i++) {
-        if (f->selections[i].count == 0) {
-            mirror_selection_clear(&f->selections[i]);
-            mirror_stream_free(f->streams[i]);
-            continue;
-        }
-        f->streams[kept] = f->streams[i];
-        f->selections[kept++] = f->selections[i];
-    }
-    f->count = kept;
+    return mirror_selections_check(out->selections, out->count, err);
 }
 
 static bool look(struct fetch *f, struct uvm_error *err)
 {
+    struct cmd_outgoing *out = &f->out;
     if (!open_source(f, err) ||
-        !mirror_source_streams(f->source, f->filters, &f->streams, &f->count, err) ||
+        !mirror_source_streams(f->source, out->filters, &out->streams, &out->count, err) ||
         !select_all(f, err))
         return false;
-    drop_empty_streams(f);
-    if (f->count == 0) {
-        uvm_auto_free char *filters = cmd_join(mirror_filters_text(f->filters), " ");
+    cmd_outgoing_drop_empty(out);
+    if (out->count == 0) {
+        uvm_auto_free char *filters = cmd_join(mirror_filters_text(out->filters), " ");
         return uvm_fail(err, UVM_SOURCE, "%s: nothing there matches %s",
                         mirror_source_url(f->source), filters);
     }
     return true;
 }
 
-/* ---- the images, one by one ---- */
-
-static bool each_image(struct fetch *f,
-                       bool (*visit)(struct fetch *f, const struct mirror_image *image,
-                                     void *opaque, struct uvm_error *err),
-                       void *opaque, struct uvm_error *err)
-{
-    for (size_t i = 0; i < f->count; i++)
-        for (size_t p = 0; p < f->selections[i].count; p++) {
-            const struct mirror_product *product = &f->selections[i].products[p];
-            for (size_t n = 0; n < product->image_count; n++)
-                if (!visit(f, &product->images[n], opaque, err))
-                    return false;
-        }
-    return true;
-}
+/* ---- the plan ---- */
 
 struct plan {
-    size_t images, missing;
+    const struct mirror_image **images;
+    size_t count, missing;
     uint64_t bytes, missing_bytes;
+    /* The manifest can be written now: the SHA-256 of every image is signed, or known. */
+    bool manifest_known;
 };
 
-static bool plan_image(struct fetch *f, const struct mirror_image *image, void *opaque,
-                       struct uvm_error *err)
+static void plan_clear(struct plan *plan)
 {
-    (void)err;
-    struct plan *plan = opaque;
-    bool have = f->tree && mirror_tree_has(f->tree, image);
-    plan->images++;
-    plan->bytes += image->size;
-    plan->missing += !have;
-    plan->missing_bytes += have ? 0 : image->size;
-    uvm_auto_free char *title = mirror_image_title(image), *size = uvm_size_text(image->size);
-    if (f->options->dry_run)
-        cmd_print("%s  %s, %s", title, size, have ? "in the mirror" : "to download");
-    if (f->options->dry_run)
-        cmd_print_json(json_pack("{s:s, s:s, s:s, s:s, s:I, s:b}", "event", "plan", "product",
-                                 image->product, "version", image->version, "path", image->path,
-                                 "size", (json_int_t)image->size, "in_mirror", have));
+    free(plan->images);
+}
+
+static void make_plan(struct fetch *f, struct plan *plan)
+{
+    plan->images = cmd_outgoing_images(&f->out, &plan->count);
+    plan->manifest_known = true;
+    for (size_t i = 0; i < plan->count; i++) {
+        const struct mirror_image *image = plan->images[i];
+        bool have = f->out.tree && mirror_tree_has(f->out.tree, image);
+        plan->bytes += image->size;
+        plan->missing += !have;
+        plan->missing_bytes += have ? 0 : image->size;
+        plan->manifest_known = plan->manifest_known && (have || image->sha256);
+    }
+}
+
+static struct mirror_choice choice_of(const struct fetch *f, size_t i)
+{
+    return (struct mirror_choice){
+        .selection = &f->out.selections[i],
+        .filters = f->out.filters,
+        .max = f->out.options->max,
+        .allow_older = f->options->allow_older,
+    };
+}
+
+static bool print_superseded(const struct fetch *f, struct uvm_error *err)
+{
+    const struct cmd_outgoing *out = &f->out;
+    mirror_auto_removed removed = {0};
+    for (size_t i = 0; out->tree && i < out->count; i++) {
+        struct mirror_choice choice = choice_of(f, i);
+        if (!mirror_tree_superseded(out->tree, out->streams[i], &choice, &removed, err))
+            return false;
+    }
+    cmd_print_removed(&removed, true);
     return true;
 }
 
-static bool list_image(struct fetch *f, const struct mirror_image *image, void *opaque,
-                       struct uvm_error *err)
+static bool print_dry_run(const struct fetch *f, const struct plan *plan, struct uvm_error *err)
 {
-    (void)f, (void)err;
-    const struct mirror_image ***next = opaque;
-    *(*next)++ = image;
+    uvm_auto_free char *bytes = uvm_size_text(plan->bytes),
+                       *missing = uvm_size_text(plan->missing_bytes),
+                       *bundle = uvm_size_text(cmd_outgoing_estimate(&f->out));
+    cmd_outgoing_print(&f->out);
+    if (!print_superseded(f, err))
+        return false;
+    cmd_print("%zu image%s, %s; to download: %zu, %s", plan->count, plan->count == 1 ? "" : "s",
+              bytes, plan->missing, missing);
+    if (!f->options->no_bundle)
+        cmd_print("the bundle would have up to %s", bundle);
+    cmd_outgoing_forecast(&f->out, f->options->no_bundle ? CMD_ROOM_MIRROR : CMD_ROOM_BOTH);
     return true;
-}
-
-static bool fetch_images(struct fetch *f, const struct plan *plan, struct uvm_error *err)
-{
-    uvm_auto_free const struct mirror_image **images = uvm_alloc(plan->images * sizeof *images);
-    const struct mirror_image **next = images;
-    each_image(f, list_image, &next, err);
-    UVM_AUTO(mirror_download_free)
-    struct mirror_download *download =
-        mirror_download_start(f->tree, f->source, images, plan->images, cmd_observer());
-    return mirror_download_wait(download, err);
 }
 
 /* ---- mirror and bundle ---- */
 
-static char *mirror_dir(const struct fetch_options *o)
+static bool await(struct fetch *f, struct uvm_error *err)
 {
-    if (o->mirror)
-        return uvm_strdup(o->mirror);
-    uvm_auto_free char *state = cmd_state_dir(&o->common);
-    return uvm_format("%s/mirror", state);
-}
-
-static const char *output_of(const struct fetch_options *o)
-{
-    return o->output ? o->output : ".";
-}
-
-/* The mirror is opened for a dry run only when it is there: a dry run makes nothing. */
-static bool open_tree(struct fetch *f, struct uvm_error *err)
-{
-    const struct fetch_options *o = f->options;
-    uvm_auto_free char *dir = mirror_dir(o);
-    uvm_auto_free char *own = uvm_format("%s/uvmirror", dir);
-    if (o->dry_run && access(own, F_OK) < 0)
-        return true;
-    return mirror_tree_open(dir, &f->tree, err) &&
-           (o->no_bundle || o->dry_run || bundle_output_check(output_of(o), f->tree, err));
-}
-
-/* Before the first byte: without a key there is no bundle, whatever was downloaded. */
-static bool open_signer(struct fetch *f, struct uvm_error *err)
-{
-    const struct fetch_options *o = f->options;
-    if (o->no_bundle || o->dry_run)
-        return true;
-    uvm_auto_free char *state = cmd_state_dir(&o->common);
-    uvm_auto_free char *home = o->homedir ? uvm_strdup(o->homedir) : uvm_format("%s/gnupg", state);
-    return uvm_signer_new(home, o->sign_key, &f->signer, err) || uvm_prefix(err, "%s", home);
-}
-
-static bool check_room(const char *what, const char *dir, uint64_t need, struct uvm_error *err)
-{
-    uint64_t free_bytes;
-    if (!uvm_free_space(dir, &free_bytes, err))
-        return false;
-    if (need <= free_bytes)
-        return true;
-    uvm_auto_free char *needed = uvm_size_text(need), *there = uvm_size_text(free_bytes);
-    return uvm_fail(err, UVM_SPACE, "%s: the %s needs %s, and %s are free", dir, what, needed,
-                    there);
-}
-
-/* Mirror and output may be one file system; then the room must do for both. */
-static bool check_space(struct fetch *f, const struct plan *plan, struct uvm_error *err)
-{
-    uint64_t bundle = f->options->no_bundle
-                          ? 0
-                          : bundle_estimate((const struct mirror_stream *const *)f->streams,
-                                            f->selections, f->count);
-    uvm_auto_free char *out = bundle_output_folder(output_of(f->options));
-    struct stat mirror_st, out_st;
-    bool shared = bundle && out && stat(mirror_tree_dir(f->tree), &mirror_st) == 0 &&
-                  stat(out, &out_st) == 0 && mirror_st.st_dev == out_st.st_dev;
-    if (!check_room("mirror", mirror_tree_dir(f->tree), plan->missing_bytes + (shared ? bundle : 0),
-                    err))
-        return false;
-    return shared || !bundle || !out || check_room("bundle", out, bundle, err);
-}
-
-static bool write_bundle(struct fetch *f, struct uvm_error *err)
-{
-    struct bundle_create_options options = {
-        .tree = f->tree,
-        .streams = (const struct mirror_stream *const *)f->streams,
-        .selections = f->selections,
-        .stream_count = f->count,
-        .filters = mirror_filters_text(f->filters),
-        .signer = f->signer,
-        .now = time(NULL),
-        .output = output_of(f->options),
-        .observer = cmd_observer(),
-    };
-    __attribute__((cleanup(bundle_created_clear))) struct bundle_created created = {0};
-    if (!bundle_create(&options, &created, err))
-        return uvm_prefix(err, "bundle");
-    cmd_note("signed %zu image%s with %s", created.manifest->image_count,
-             created.manifest->image_count == 1 ? "" : "s", created.manifest->signer);
-    if (created.path)
-        cmd_print("%s", created.path);
-    uvm_auto_free char *file = uvm_printable(created.path);
-    if (created.path)
-        cmd_print_json(json_pack("{s:s, s:s, s:s, s:I, s:I, s:s}", "event", "result", "file", file,
-                                 "id", created.manifest->id, "serial",
-                                 (json_int_t)created.manifest->serial, "bytes",
-                                 (json_int_t)created.bytes, "signer", created.manifest->signer));
+    struct cmd_outgoing *out = &f->out;
+    for (size_t i = 0; i < out->count; i++)
+        if (!mirror_tree_await(out->tree, out->streams[i], &out->selections[i], cmd_observer(),
+                               err))
+            return false;
     return true;
 }
 
-static bool print_dry_run(const struct plan *plan)
+static bool hold(struct fetch *f, struct uvm_error *err)
 {
-    uvm_auto_free char *bytes = uvm_size_text(plan->bytes),
-                       *missing = uvm_size_text(plan->missing_bytes);
-    cmd_print("%zu image%s, %s; to download: %zu, %s", plan->images, plan->images == 1 ? "" : "s",
-              bytes, plan->missing, missing);
+    struct cmd_outgoing *out = &f->out;
+    mirror_auto_removed removed = {0};
+    for (size_t i = 0; i < out->count; i++) {
+        struct mirror_choice choice = choice_of(f, i);
+        if (!mirror_tree_hold(out->tree, out->streams[i], &choice, cmd_observer(), &removed, err))
+            return false;
+    }
+    cmd_print_removed(&removed, false);
     return true;
+}
+
+/* An image that does not come, tonight or ever, must not keep the products that did from replacing
+ * their old versions in the mirror. The run has failed all the same. */
+static void hold_what_came(struct fetch *f, const struct uvm_error *why)
+{
+    uvm_auto_error err = UVM_ERROR_INIT;
+    if (why->code != UVM_SOURCE && why->code != UVM_CONTENT)
+        return;
+    for (size_t i = 0; i < f->out.count; i++)
+        mirror_tree_drop_missing(f->out.tree, &f->out.selections[i]);
+    cmd_outgoing_drop_empty(&f->out);
+    if (!hold(f, &err))
+        uvm_warning(cmd_observer(), "%s", err.message);
+}
+
+/* Whether the bundle can be written while its images arrive. What goes to standard output cannot be
+ * taken back: that waits for the mirror. */
+static bool can_follow(const struct fetch *f, const struct plan *plan)
+{
+    const char *output = f->options->out.output;
+    return !f->options->no_bundle && plan->missing > 0 && plan->manifest_known &&
+           !(output && strcmp(output, "-") == 0);
+}
+
+static bool fill_mirror(struct fetch *f, const struct plan *plan, bool *ret_bundled,
+                        struct uvm_error *bundle_err, struct uvm_error *err)
+{
+    cmd_ui_expect("download", plan->missing_bytes);
+    UVM_AUTO(mirror_download_free)
+    struct mirror_download *download =
+        mirror_download_start(f->out.tree, f->source, plan->images, plan->count, cmd_observer());
+    *ret_bundled = can_follow(f, plan) && cmd_outgoing_write(&f->out, download, bundle_err);
+    if (mirror_download_wait(download, err))
+        return hold(f, err);
+    hold_what_came(f, err);
+    return false;
+}
+
+static bool mirror_and_bundle(struct fetch *f, const struct plan *plan, struct uvm_error *err)
+{
+    uvm_auto_error bundle_err = UVM_ERROR_INIT;
+    bool bundled = false;
+    if (!await(f, err) || !fill_mirror(f, plan, &bundled, &bundle_err, err))
+        return false;
+    if (bundled || f->options->no_bundle)
+        return true;
+    /* A file that changed at the source while it was being bundled is whole in the mirror now. */
+    if (bundle_err.code == UVM_OK || bundle_err.code == UVM_CONTENT)
+        return cmd_outgoing_write(&f->out, NULL, err);
+    *err = bundle_err;
+    bundle_err = UVM_ERROR_INIT;
+    return false;
 }
 
 static bool run_fetch(const void *options, const struct uvm_strings *args, struct uvm_error *err)
 {
     const struct fetch_options *o = options;
-    __attribute__((cleanup(fetch_clear))) struct fetch f = {.options = o};
-    struct plan plan = {0};
-    if (o->common.json && o->output && strcmp(o->output, "-") == 0)
-        return uvm_fail(err, UVM_USAGE, "--json and a bundle cannot both go to standard output");
-    if (!mirror_filters_new((const char *const *)args->items, args->count, mirror_host_arch(),
-                            &f.filters, err) ||
-        !open_signer(&f, err) || !open_tree(&f, err) || !look(&f, err) ||
-        !each_image(&f, plan_image, &plan, err))
+    __attribute__((cleanup(fetch_clear))) struct fetch f = {
+        .options = o, .out = {.common = &o->common, .options = &o->out}};
+    __attribute__((cleanup(plan_clear))) struct plan plan = {0};
+    if (!check_options(o, err) ||
+        !mirror_filters_new((const char *const *)args->items, args->count, mirror_host_arch(),
+                            &f.out.filters, err) ||
+        !open_tree(&f, err) || !(o->no_bundle || cmd_outgoing_prepare(&f.out, err)) ||
+        !(!o->check || check_mirror(&f, err)) || !look(&f, err))
         return false;
-    if (o->dry_run)
-        return print_dry_run(&plan);
-    return check_space(&f, &plan, err) && fetch_images(&f, &plan, err) &&
-           (o->no_bundle || write_bundle(&f, err));
+    make_plan(&f, &plan);
+    if (o->out.dry_run)
+        return print_dry_run(&f, &plan, err);
+    return cmd_outgoing_check_room(&f.out, plan.missing_bytes,
+                                   o->no_bundle ? CMD_ROOM_MIRROR : CMD_ROOM_BOTH, err) &&
+           mirror_and_bundle(&f, &plan, err);
 }
+
+static const struct fetch_options fetch_defaults = {
+    .out = {.max = 1},
+    .network = MIRROR_NETWORK_DEFAULT,
+};
 
 const struct cmd_command cmd_fetch = {
     .name = "fetch",
@@ -338,5 +342,6 @@ const struct cmd_command cmd_fetch = {
     .interrupted = "what was downloaded is kept: the same command goes on from there",
     .options = fetch_options,
     .options_size = sizeof(struct fetch_options),
+    .defaults = &fetch_defaults,
     .run = run_fetch,
 };

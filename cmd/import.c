@@ -2,16 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cmd/cmd.h"
-
-struct import_options {
-    struct cmd_common common;
-    struct cmd_trust trust;
-    struct cmd_host host;
-    bool no_authentication, allow_older, no_clean, keep_compressed, dry_run;
-    unsigned max;
-    uint64_t max_virtual;
-};
+#include "cmd/import.h"
 
 static const struct cmd_option import_options[] = {
     {"max", 0, CMD_COUNT, "N", "versions of each product that stay ready (default 1)",
@@ -29,6 +20,9 @@ static const struct cmd_option import_options[] = {
     {"no-authentication", 0, CMD_FLAG, NULL,
      "accept streams whose vendor signature nobody checked when they were fetched",
      offsetof(struct import_options, no_authentication)},
+    {"report", 0, CMD_TEXT, "FILE",
+     "write a receipt (JSON) there, also when the import fails; 'uvmirror show' prints it",
+     offsetof(struct import_options, report)},
     {"dry-run", 'n', CMD_FLAG, NULL, "say what would change, change nothing",
      offsetof(struct import_options, dry_run)},
     CMD_TRUST_OPTIONS(struct import_options),
@@ -47,19 +41,10 @@ static bool split_arguments(const struct uvm_strings *args, struct uvm_strings *
         bool is_filter = strpbrk(arg, "=~") && access(arg, F_OK) < 0;
         uvm_strings_add(is_filter ? filters : bundles, arg);
     }
-    return cmd_one_bundle(bundles, err);
+    return cmd_some_bundle(bundles, err);
 }
 
 /* ---- the run ---- */
-
-struct import {
-    const struct import_options *options;
-    struct cmd_bundle_input input;
-    struct mirror_filters *filters;
-    struct pool_source *sources;
-    struct pool *pool;
-    struct pool_import *plan;
-};
 
 static void import_clear(struct import *i)
 {
@@ -143,69 +128,12 @@ static bool import_entries(struct import *i, struct uvm_error *err)
     return true;
 }
 
-/* ---- what happened ---- */
-
-/* What was done, and what would be done. */
-static const struct {
-    const char *done, *planned;
-} action_words[] = {
-    [POOL_SKIP] = {"skipped", "skip"},     [POOL_KEEP] = {"kept", "keep"},
-    [POOL_ADD] = {"added", "add"},         [POOL_ADOPT] = {"replaced", "replace"},
-    [POOL_RETIRE] = {"retired", "retire"},
-};
-
-static void print_step(const struct pool_step *step, bool dry_run)
-{
-    const char *reason = step->reason ? step->reason : "";
-    const char *planned = action_words[step->action].planned;
-    const char *word = dry_run ? planned : action_words[step->action].done;
-    cmd_print_json(json_pack("{s:s, s:s, s:s, s:s, s:s?, s:b}", "event", "image", "action", planned,
-                             "title", step->title, "name", step->name, "reason", step->reason,
-                             "done", step->done));
-    if (step->action == POOL_KEEP || step->action == POOL_SKIP)
-        cmd_detail("%s %s%s%s%s", word, step->title, *reason ? " (" : "", reason,
-                   *reason ? ")" : "");
-    else
-        cmd_print("%s%s %s", dry_run ? "would " : "", word, step->title);
-}
-
-static void print_steps(const struct import *i)
-{
-    size_t count;
-    const struct pool_step *steps = pool_import_steps(i->plan, &count);
-    for (size_t n = 0; n < count; n++)
-        print_step(&steps[n], i->options->dry_run);
-}
-
-static size_t count_action(const struct import *i, enum pool_action action)
-{
-    size_t count, found = 0;
-    const struct pool_step *steps = pool_import_steps(i->plan, &count);
-    for (size_t n = 0; n < count; n++)
-        found += steps[n].action == action;
-    return found;
-}
-
-static void print_summary(const struct import *i, const struct pool_cleaned *cleaned)
-{
-    size_t added = count_action(i, POOL_ADD) + count_action(i, POOL_ADOPT),
-           kept = count_action(i, POOL_KEEP), retired = count_action(i, POOL_RETIRE);
-    bool dry = i->options->dry_run;
-    cmd_print("%zu %s, %zu already there, %zu %s, %zu %s", added, dry ? "to import" : "imported",
-              kept, retired, dry ? "to retire" : "retired", cleaned->deleted.count,
-              dry ? "to delete" : "deleted");
-    cmd_print_json(json_pack(
-        "{s:s, s:b, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o}", "event", "result", "dry_run", dry,
-        "added", (int)added, "kept", (int)kept, "retired", (int)retired, "deleted",
-        cmd_strings_json(&cleaned->deleted), "erased", cmd_strings_json(&cleaned->erased),
-        "kept_for_guests", cmd_strings_json(&cleaned->kept), "doubts",
-        cmd_strings_json(&cleaned->doubts), "origins_verified", cmd_origins_json(&i->input)));
-}
+/* ---- the whole ---- */
 
 static bool clean_up(struct import *i, struct pool_cleaned *cleaned, struct uvm_error *err)
 {
     bool ok = pool_import_clean(i->plan, cleaned, err);
-    cmd_print_cleaned(cleaned, i->options->dry_run);
+    cmd_import_print_cleaned(i, cleaned);
     return ok;
 }
 
@@ -214,34 +142,29 @@ static bool carry_out(struct import *i, struct uvm_error *err)
     return i->options->dry_run || (import_entries(i, err) && pool_import_commit(i->plan, err));
 }
 
-static bool run_import(const void *options, const struct uvm_strings *args, struct uvm_error *err)
+static bool open_all(struct import *i, const struct pool_options *pool,
+                     const struct uvm_strings *bundle, struct uvm_error *err)
 {
-    const struct import_options *o = options;
-    uvm_auto_free char *state = cmd_state_dir(&o->common);
-    uvm_auto_strings bundles = {0}, filters = {0};
-    __attribute__((cleanup(import_clear))) struct import i = {.options = o};
-    pool_auto_cleaned cleaned = {0};
-    struct pool_options pool_options;
-    if (!split_arguments(args, &bundles, &filters, err) ||
-        !cmd_pool_options(&o->host, state, &pool_options, err))
+    const struct import_options *o = i->options;
+    if (!pool_open(pool, &i->pool, err) || (!o->dry_run && !pool_lock(i->pool, err)) ||
+        !cmd_bundle_open(&o->common, &o->trust, bundle, BUNDLE_READ, &i->input, err))
         return false;
-    if (filters.count && !mirror_filters_new((const char *const *)filters.items, filters.count,
-                                             NULL, &i.filters, err))
-        return false;
-    if (!pool_open(&pool_options, &i.pool, err) || (!o->dry_run && !pool_lock(i.pool, err)) ||
-        !cmd_bundle_open(&o->common, &o->trust, bundles.items[0], &i.input, err))
-        return false;
-    cmd_bundle_describe(&i.input, cmd_note);
-    if (!check_authentication(&i, err) || !make_plan(&i, err))
-        return false;
-    /* What is in place is told, and what it supersedes is cleaned up, also when a part failed. */
-    bool ok = carry_out(&i, err);
+    cmd_bundle_describe(&i->input, cmd_note);
+    return true;
+}
+
+/* With its plan made. What is in place is told, and what it supersedes is cleaned up, also when a
+ * part failed. */
+static bool import_and_clean(struct import *i, struct pool_cleaned *cleaned, struct uvm_error *err)
+{
+    bool ok = carry_out(i, err);
     if (!ok && err->code != UVM_PARTIAL)
         return false;
-    print_steps(&i);
+    i->carried_out = true;
+    cmd_import_print_steps(i);
     uvm_auto_error failed = UVM_ERROR_INIT;
-    bool cleaned_up = clean_up(&i, &cleaned, &failed);
-    print_summary(&i, &cleaned);
+    bool cleaned_up = clean_up(i, cleaned, &failed);
+    cmd_import_print_summary(i, cleaned);
     if (!cleaned_up && ok)
         return uvm_fail(err, failed.code, "%s", failed.message);
     if (!cleaned_up)
@@ -249,12 +172,49 @@ static bool run_import(const void *options, const struct uvm_strings *args, stru
     return ok;
 }
 
+static bool import_bundle(const struct import_options *o, const struct pool_options *pool,
+                          const struct uvm_strings *bundle, const struct uvm_strings *filters,
+                          struct cmd_receipt *receipt, struct uvm_error *err)
+{
+    __attribute__((cleanup(import_clear))) struct import i = {.options = o};
+    pool_auto_cleaned cleaned = {0};
+    if (filters->count && !mirror_filters_new((const char *const *)filters->items, filters->count,
+                                              NULL, &i.filters, err))
+        return false;
+    bool ok = open_all(&i, pool, bundle, err) && check_authentication(&i, err) &&
+              make_plan(&i, err) && import_and_clean(&i, &cleaned, err);
+    cmd_import_describe(&i, &cleaned, receipt->tree);
+    return ok;
+}
+
+static bool run_import(const void *options, const struct uvm_strings *args, struct uvm_error *err)
+{
+    const struct import_options *o = options;
+    uvm_auto_free char *state = cmd_state_dir(&o->common);
+    uvm_auto_strings bundles = {0}, filters = {0};
+    __attribute__((cleanup(cmd_receipt_clear))) struct cmd_receipt receipt = {.report = o->report};
+    struct pool_options pool;
+    if (!split_arguments(args, &bundles, &filters, err) ||
+        !cmd_pool_options(&o->host, state, &pool, err))
+        return false;
+    uvm_auto_free char *bundle = cmd_join(&bundles, " ");
+    cmd_receipt_begin(&receipt, bundle);
+    cmd_import_describe_request(o, &pool, &filters, receipt.tree);
+    if (!o->dry_run)
+        receipt.folder = uvm_format("%s/receipts", state);
+    cmd_import_confine(o, &pool);
+    /* An import that failed is undone when it returns. */
+    bool ok = import_bundle(o, &pool, &bundles, &filters, &receipt, err);
+    return cmd_receipt_end(&receipt, ok ? CMD_RUN_WELL : CMD_RUN_FAILED, err);
+}
+
 const struct cmd_command cmd_import = {
     .name = "import",
-    .args = "[OPTION...] BUNDLE [FILTER...]",
+    .args = "[OPTION...] BUNDLE... [FILTER...]",
     .summary = "verify a bundle and import its images into the pool",
     .details =
-        "Verifies BUNDLE (a file, a folder that holds bundles, or '-' for standard input), imports "
+        "Verifies BUNDLE (a file, the parts of a split one, a folder that holds bundles, or "
+        "'-' for standard input), imports "
         "its images into uvtool's libvirt pool and metadata, retires the versions that it "
         "supersedes, and deletes the superseded ones that no guest uses. A bundle with anything "
         "wrong in it changes nothing. Filters such as release=noble choose among its images.",

@@ -4,6 +4,11 @@
 
 #include "cmd/cmd.h"
 
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
 static bool open_verifiers(const struct cmd_common *common, const struct cmd_trust *trust,
                            struct cmd_bundle_input *input, struct uvm_error *err)
 {
@@ -28,18 +33,35 @@ static bool check_age(const struct cmd_bundle_input *input, struct uvm_error *er
                     bundle_reader_name(input->reader), age, days);
 }
 
-bool cmd_bundle_open(const struct cmd_common *common, const struct cmd_trust *trust,
-                     const char *argument, struct cmd_bundle_input *ret_input,
-                     struct uvm_error *err)
+/* What no member can mend is refused before any is read. */
+static bool expect_origins(struct cmd_bundle_input *input, struct uvm_error *err)
 {
-    struct cmd_bundle_input input = {.trust = trust};
-    if (!open_verifiers(common, trust, &input, err) ||
-        !bundle_reader_new(argument, input.site, cmd_observer(), &input.reader, err) ||
-        !check_age(&input, err)) {
+    const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
+    if (!input->vendor)
+        return true;
+    if (!bundle_local_check(m, err))
+        return uvm_prefix(err, "%s", bundle_reader_name(input->reader));
+    for (size_t i = 0; i < m->stream_count; i++)
+        input->origins_left += !bundle_stream_is_local(m->streams[i]);
+    for (size_t i = 0; i < m->image_count; i++)
+        input->origins_left += bundle_stream_is_local(m->images[i].stream);
+    return true;
+}
+
+bool cmd_bundle_open(const struct cmd_common *common, const struct cmd_trust *trust,
+                     const struct uvm_strings *arguments, enum bundle_purpose purpose,
+                     struct cmd_bundle_input *ret_input, struct uvm_error *err)
+{
+    struct cmd_bundle_input input = {.trust = trust, .checksums = {.max = MIRROR_CHECKSUMS_MAX}};
+    struct bundle_open_options options = {
+        .purpose = purpose, .ask = cmd_ask_for_media(), .observer = cmd_observer()};
+    bool ok = open_verifiers(common, trust, &input, err);
+    options.verifier = input.site;
+    if (!ok || !bundle_reader_new(arguments, &options, &input.reader, err) ||
+        !check_age(&input, err) || !expect_origins(&input, err)) {
         cmd_bundle_clear(&input);
         return false;
     }
-    input.origins_left = input.vendor ? bundle_reader_manifest(input.reader)->stream_count : 0;
     *ret_input = input;
     return true;
 }
@@ -50,12 +72,23 @@ void cmd_bundle_clear(struct cmd_bundle_input *input)
     uvm_verifier_free(input->site);
     uvm_verifier_free(input->vendor);
     free(input->origins);
+    uvm_buf_clear(&input->checksums);
     *input = (struct cmd_bundle_input){0};
 }
 
 /* ---- the vendor's own signature ---- */
 
-static bool check_origin(struct cmd_bundle_input *input, const struct bundle_stream *stream,
+static void add_origin(struct cmd_bundle_input *input, const struct bundle_stream *stream,
+                       const struct bundle_image *image, const struct uvm_signature *who)
+{
+    input->origins = uvm_grow(input->origins, input->origin_count + 1, sizeof *input->origins);
+    struct cmd_origin *origin = &input->origins[input->origin_count++];
+    *origin = (struct cmd_origin){.stream = stream, .image = image};
+    memcpy(origin->fingerprint, who->fingerprint, sizeof who->fingerprint);
+    input->origins_left--;
+}
+
+static bool check_stream(struct cmd_bundle_input *input, const struct bundle_stream *stream,
                          struct uvm_error *err)
 {
     uvm_auto_buf origin = {.max = BUNDLE_MEMBER_MAX};
@@ -64,21 +97,64 @@ static bool check_origin(struct cmd_bundle_input *input, const struct bundle_str
         return false;
     if (!bundle_origin_check(stream, origin.data, origin.len, input->vendor, &who, err))
         return uvm_prefix(err, "%s", bundle_reader_name(input->reader));
-    input->origins = uvm_grow(input->origins, input->origin_count + 1, sizeof *input->origins);
-    struct cmd_origin *origin_of = &input->origins[input->origin_count++];
-    origin_of->stream = stream;
-    memcpy(origin_of->fingerprint, who.fingerprint, sizeof who.fingerprint);
-    input->origins_left--;
+    add_origin(input, stream, NULL, &who);
     return true;
+}
+
+/* All images for which the checksum file at hand speaks, when it is signed by `signature` (NULL: by
+ * itself, and `content` is empty then). */
+static bool check_images(struct cmd_bundle_input *input, const char *signature,
+                         const struct uvm_buf *content, struct uvm_error *err)
+{
+    const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
+    for (size_t i = 0; i < m->image_count; i++) {
+        const struct bundle_checksums *c = &m->images[i].checksums;
+        uvm_auto_signature who = {0};
+        if (!same_text(c->member, input->checksums_member) || !same_text(c->signature, signature))
+            continue;
+        if (!uvm_go_on(cmd_observer(), err) ||
+            !bundle_checksums_check(&m->images[i], &input->checksums, content, input->vendor, &who,
+                                    err))
+            return uvm_prefix(err, "%s", bundle_reader_name(input->reader));
+        add_origin(input, m->images[i].stream, &m->images[i], &who);
+    }
+    return true;
+}
+
+static bool take_checksums(struct cmd_bundle_input *input, const char *member,
+                           struct uvm_error *err)
+{
+    const struct uvm_buf no_signature = {0};
+    uvm_buf_clear(&input->checksums);
+    input->checksums_member = member;
+    return bundle_reader_slurp(input->reader, &input->checksums, err) &&
+           check_images(input, NULL, &no_signature, err);
+}
+
+static bool take_signature(struct cmd_bundle_input *input, const char *member,
+                           struct uvm_error *err)
+{
+    uvm_auto_buf signature = {.max = MIRROR_SIGNATURE_MAX};
+    return bundle_reader_slurp(input->reader, &signature, err) &&
+           check_images(input, member, &signature, err);
 }
 
 bool cmd_bundle_member(struct cmd_bundle_input *input, const struct bundle_entry *entry,
                        struct uvm_error *err)
 {
     const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
-    for (size_t i = 0; i < m->stream_count && input->vendor; i++)
+    if (!input->vendor)
+        return true;
+    for (size_t i = 0; i < m->stream_count; i++)
         if (strcmp(m->streams[i]->origin, entry->path) == 0)
-            return check_origin(input, m->streams[i], err);
+            return bundle_stream_is_local(m->streams[i]) || check_stream(input, m->streams[i], err);
+    for (size_t i = 0; i < m->image_count; i++) {
+        const struct bundle_checksums *c = &m->images[i].checksums;
+        if (same_text(c->member, entry->path))
+            return take_checksums(input, c->member, err);
+        if (same_text(c->signature, entry->path))
+            return take_signature(input, c->signature, err);
+    }
     return true;
 }
 
@@ -101,15 +177,61 @@ char *cmd_age_text(time_t created, time_t now)
                                        units[i].unit, plural);
 }
 
+/* Who was seen here to vouch for a stream, or for one image of it; NULL = nobody. */
+static const char *seen_vendor(const struct cmd_bundle_input *input,
+                               const struct bundle_stream *stream, const struct bundle_image *image)
+{
+    for (size_t i = 0; i < input->origin_count; i++)
+        if (input->origins[i].stream == stream && input->origins[i].image == image)
+            return input->origins[i].fingerprint;
+    return NULL;
+}
+
 /* Who vouches for a stream, and who says so. */
 static char *vendor_text(const struct cmd_bundle_input *input, const struct bundle_stream *stream)
 {
-    for (size_t i = 0; i < input->origin_count; i++)
-        if (input->origins[i].stream == stream)
-            return uvm_format("%s (checked here)", input->origins[i].fingerprint);
+    const char *seen = seen_vendor(input, stream, NULL);
+    if (bundle_stream_is_local(stream))
+        return uvm_strdup("none: the site added these images");
+    if (seen)
+        return uvm_format("%s (checked here)", seen);
     if (stream->verified_by)
         return uvm_format("%s (the signer says)", stream->verified_by);
     return uvm_strdup("nobody: its signature was not checked");
+}
+
+/* The same for an image that the site added. */
+static char *distribution_text(const struct cmd_bundle_input *input,
+                               const struct bundle_image *image)
+{
+    const char *seen = seen_vendor(input, image->stream, image);
+    if (seen)
+        return uvm_format("its bytes by %s (checked here)", seen);
+    return uvm_strdup(image->checksums.member
+                          ? "a distribution's checksum file comes with it (not checked here)"
+                          : "nobody but the site");
+}
+
+static void describe_stream(const struct cmd_bundle_input *input, const struct bundle_stream *s,
+                            void (*line)(const char *format, ...)
+                                __attribute__((format(printf, 1, 2))))
+{
+    const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
+    uvm_auto_free char *updated = uvm_printable(s->updated ? s->updated : "unknown");
+    uvm_auto_free char *source = uvm_printable(s->source);
+    uvm_auto_free char *vendor = vendor_text(input, s);
+    line("  stream   %s", s->content_id);
+    if (!bundle_stream_is_local(s))
+        line("           from %s", source);
+    line("           updated %s", updated);
+    line("  vendor   %s", vendor);
+    for (size_t i = 0; i < m->image_count; i++) {
+        if (m->images[i].stream != s || !bundle_stream_is_local(s))
+            continue;
+        uvm_auto_free char *title = mirror_image_title(m->images[i].image);
+        uvm_auto_free char *distribution = distribution_text(input, &m->images[i]);
+        line("           %s: %s", title, distribution);
+    }
 }
 
 void cmd_bundle_describe(const struct cmd_bundle_input *input,
@@ -128,16 +250,8 @@ void cmd_bundle_describe(const struct cmd_bundle_input *input,
     line("  created  %s (%s) by %s", created, age, m->tool);
     line("  signed   %s", signer);
     line("           %s (trusted here)", sig->fingerprint);
-    for (size_t i = 0; i < m->stream_count; i++) {
-        const struct bundle_stream *s = m->streams[i];
-        uvm_auto_free char *updated = uvm_printable(s->updated ? s->updated : "unknown");
-        uvm_auto_free char *source = uvm_printable(s->source);
-        uvm_auto_free char *vendor = vendor_text(input, s);
-        line("  stream   %s", s->content_id);
-        line("           from %s", source);
-        line("           updated %s", updated);
-        line("  vendor   %s", vendor);
-    }
+    for (size_t i = 0; i < m->stream_count; i++)
+        describe_stream(input, m->streams[i], line);
     line("  payload  %s, %zu image%s", bytes, m->image_count, m->image_count == 1 ? "" : "s");
 }
 
@@ -148,28 +262,42 @@ static json_t *stream_json(const struct bundle_stream *s)
         json_array_append_new(products,
                               json_pack("{s:s, s:b}", "name", s->selection.products[i].name,
                                         "complete", s->selection.products[i].complete));
-    return json_pack("{s:s, s:s, s:s?, s:s?, s:o}", "content_id", s->content_id, "source",
-                     s->source, "updated", s->updated, "verified_by", s->verified_by, "products",
-                     products);
+    return json_pack("{s:s, s:s, s:s?, s:s?, s:b, s:o}", "content_id", s->content_id, "source",
+                     s->source, "updated", s->updated, "verified_by", s->verified_by, "added",
+                     bundle_stream_is_local(s), "products", products);
 }
 
-static json_t *image_json(const struct bundle_image *b)
+/* The vendor that was seen here to vouch for an image; null when nobody was. */
+static const char *image_vendor(const struct cmd_bundle_input *input, const struct bundle_image *b)
+{
+    return seen_vendor(input, b->stream, bundle_stream_is_local(b->stream) ? b : NULL);
+}
+
+static json_t *image_json(const struct cmd_bundle_input *input, const struct bundle_image *b)
 {
     const struct mirror_image *i = b->image;
-    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s?, s:s?, s:b, s:s, s:s, s:s}", "product",
-                     i->product, "version", i->version, "item", i->item, "path", i->path, "size",
-                     (json_int_t)i->size, "sha256", i->sha256, "sha512", i->sha512, "carried",
-                     b->encoding != BUNDLE_NOT_CARRIED, "release", mirror_image_get(i, "release"),
-                     "arch", mirror_image_get(i, "arch"), "label", mirror_image_get(i, "label"));
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s?, s:s?, s:b, s:s, s:s, s:s, s:s?, s:s?}",
+                     "stream", b->stream->content_id, "product", i->product, "version", i->version,
+                     "item", i->item, "path", i->path, "size", (json_int_t)i->size, "sha256",
+                     i->sha256, "sha512", i->sha512, "carried", b->encoding != BUNDLE_NOT_CARRIED,
+                     "release", mirror_image_get(i, "release"), "arch", mirror_image_get(i, "arch"),
+                     "label", mirror_image_get(i, "label"), "checksums", b->checksums.member,
+                     "origin_verified", image_vendor(input, b));
+}
+
+static json_t *origin_json(const struct cmd_origin *origin)
+{
+    const struct mirror_image *image = origin->image ? origin->image->image : NULL;
+    return json_pack("{s:s, s:s, s:s*, s:s*}", "content_id", origin->stream->content_id,
+                     "fingerprint", origin->fingerprint, "product", image ? image->product : NULL,
+                     "version", image ? image->version : NULL);
 }
 
 json_t *cmd_origins_json(const struct cmd_bundle_input *input)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < input->origin_count; i++)
-        json_array_append_new(list, json_pack("{s:s, s:s}", "content_id",
-                                              input->origins[i].stream->content_id, "fingerprint",
-                                              input->origins[i].fingerprint));
+        json_array_append_new(list, origin_json(&input->origins[i]));
     return list;
 }
 
@@ -181,7 +309,7 @@ json_t *cmd_bundle_json(const struct cmd_bundle_input *input)
     for (size_t i = 0; i < m->stream_count; i++)
         json_array_append_new(streams, stream_json(m->streams[i]));
     for (size_t i = 0; i < m->image_count; i++)
-        json_array_append_new(images, image_json(&m->images[i]));
+        json_array_append_new(images, image_json(input, &m->images[i]));
     return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:o, s:o, s:o}", "file",
                      bundle_reader_name(input->reader), "id", m->id, "serial",
                      (json_int_t)m->serial, "created", (json_int_t)m->created, "tool", m->tool,

@@ -9,7 +9,8 @@
 #include "cmd/cmd.h"
 
 static const struct cmd_command *const commands[] = {
-    &cmd_fetch, &cmd_import, &cmd_verify, &cmd_show, &cmd_list, &cmd_clean, &cmd_key, &cmd_init,
+    &cmd_fetch, &cmd_add,   &cmd_bundle, &cmd_import, &cmd_verify, &cmd_show,
+    &cmd_list,  &cmd_clean, &cmd_key,    &cmd_init,   &cmd_doctor,
 };
 
 static const struct cmd_command *find_command(const char *name)
@@ -53,14 +54,35 @@ static void explain_interrupt(const struct cmd_command *command, struct uvm_erro
     err->message = uvm_format("%s; %s", message, command->interrupted);
 }
 
+/* The command's own defaults, then the host's configuration, then the command line. Help is given
+ * even where the configuration is wrong. */
+static bool fill_options(const struct cmd_command *command, int argc, char **argv, void *options,
+                         struct uvm_strings *args, struct cmd_config *config, bool *ret_help,
+                         struct uvm_error *err)
+{
+    uvm_auto_error wrong = UVM_ERROR_INIT;
+    if (command->defaults)
+        memcpy(options, command->defaults, command->options_size);
+    bool configured = cmd_config_load(CMD_CONFIG_FILE, config, &wrong) &&
+                      cmd_config_apply(config, command, options, &wrong);
+    if (!cmd_options_parse(command, argc, argv, options, args, ret_help, err) || *ret_help)
+        return *ret_help;
+    if (!configured) {
+        *err = wrong;
+        wrong = UVM_ERROR_INIT;
+        return false;
+    }
+    return cmd_config_check(config, command, options, err) && check_color(options, err);
+}
+
 static int run(const struct cmd_command *command, int argc, char **argv)
 {
     uvm_auto_free void *options = uvm_alloc(command->options_size);
     uvm_auto_strings args = {0};
     uvm_auto_error err = UVM_ERROR_INIT;
+    __attribute__((cleanup(cmd_config_clear))) struct cmd_config config = {0};
     bool help = false;
-    bool ok = cmd_options_parse(command, argc, argv, options, &args, &help, &err) &&
-              check_color(options, &err);
+    bool ok = fill_options(command, argc, argv, options, &args, &config, &help, &err);
     if (ok && !help) {
         cmd_ui_start(options);
         ok = command->run(options, &args, &err);

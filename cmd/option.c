@@ -9,6 +9,8 @@
 
 enum { WIDTH = 80, HELP_COLUMN = 26 };
 
+#define SECONDS_MAX 100000000 /* three years */
+
 static const struct cmd_option help_option = {"help", 'h', CMD_FLAG, NULL, "print this text", 0};
 
 static size_t count_options(const struct cmd_command *command)
@@ -17,6 +19,14 @@ static size_t count_options(const struct cmd_command *command)
     while (command->options[n].name)
         n++;
     return n;
+}
+
+const struct cmd_option *cmd_option_find(const struct cmd_command *command, const char *name)
+{
+    for (const struct cmd_option *o = command->options; o->name; o++)
+        if (strcmp(o->name, name) == 0)
+            return o;
+    return NULL;
 }
 
 /* ---- values ---- */
@@ -53,8 +63,30 @@ static bool parse_bytes(const char *text, uint64_t *ret)
     return true;
 }
 
-static bool set_value(const struct cmd_option *option, void *options, const char *text,
-                      struct uvm_error *err)
+/* "90", "15m", "6h", "2d" */
+static bool parse_seconds(const char *text, unsigned *ret)
+{
+    static const struct {
+        char unit;
+        unsigned seconds;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    uint64_t value;
+    const char *rest;
+    if (!parse_number(text, SECONDS_MAX, &value, &rest))
+        return false;
+    for (size_t i = 0; *rest && i < sizeof units / sizeof *units; i++)
+        if (units[i].unit == *rest && !rest[1]) {
+            value *= units[i].seconds;
+            rest++;
+        }
+    if (*rest || value > SECONDS_MAX)
+        return false;
+    *ret = (unsigned)value;
+    return true;
+}
+
+bool cmd_option_set(const struct cmd_option *option, void *options, const char *text,
+                    struct uvm_error *err)
 {
     void *at = (char *)options + option->offset;
     uint64_t number;
@@ -87,6 +119,11 @@ static bool set_value(const struct cmd_option *option, void *options, const char
         if (parse_bytes(text, at))
             return true;
         return uvm_fail(err, UVM_USAGE, "--%s: '%s' is not a size (such as 512M or 10G)",
+                        option->name, text);
+    case CMD_SECONDS:
+        if (parse_seconds(text, at))
+            return true;
+        return uvm_fail(err, UVM_USAGE, "--%s: '%s' is not a time (such as 90, 15m, 6h or 2d)",
                         option->name, text);
     }
     return true;
@@ -217,7 +254,7 @@ bool cmd_options_parse(const struct cmd_command *command, int argc, char **argv,
             *ret_help = true;
             return true;
         }
-        if (!set_value(o, options, optarg, err))
+        if (!cmd_option_set(o, options, optarg, err))
             return false;
     }
     for (int i = optind; i < argc; i++)

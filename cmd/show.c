@@ -1,5 +1,5 @@
-/* uvmirror show: look into a bundle without reading its images. */
-#include "cmd/cmd.h"
+/* uvmirror show: look into a bundle without reading its images, or at the receipt of an import. */
+#include "cmd/receipt.h"
 
 struct show_options {
     struct cmd_common common;
@@ -33,8 +33,14 @@ static bool run_show(const void *options, const struct uvm_strings *args, struct
 {
     const struct show_options *o = options;
     __attribute__((cleanup(cmd_bundle_clear))) struct cmd_bundle_input input = {0};
-    if (!cmd_one_bundle(args, err) ||
-        !cmd_bundle_open(&o->common, &o->trust, args->items[0], &input, err))
+    bool receipt = false;
+    cmd_confine_reader();
+    if (!cmd_some_bundle(args, err) ||
+        (args->count == 1 && !cmd_receipt_show(args->items[0], &receipt, err)))
+        return false;
+    if (receipt)
+        return true;
+    if (!cmd_bundle_open(&o->common, &o->trust, args, BUNDLE_LOOK, &input, err))
         return false;
     struct bundle_entry entry = {.kind = BUNDLE_ENTRY_MEMBER};
     while (input.origins_left && entry.kind == BUNDLE_ENTRY_MEMBER) {
@@ -51,12 +57,15 @@ static bool run_show(const void *options, const struct uvm_strings *args, struct
 
 const struct cmd_command cmd_show = {
     .name = "show",
-    .args = "[OPTION...] BUNDLE",
+    .args = "[OPTION...] BUNDLE...|RECEIPT",
     .summary = "what is in a bundle, who signed it, how old it is",
     .details =
-        "Reads the beginning of BUNDLE (a file, a folder that holds bundles, or '-' for standard "
-        "input), checks its signature and prints what it holds. The images themselves are not "
-        "read: 'uvmirror verify' does that.",
+        "Reads the beginning of BUNDLE (a file, the parts of a split one, a folder that holds "
+        "bundles, or '-' for standard input), checks its signature and prints what it holds. The "
+        "images themselves are not "
+        "read: 'uvmirror verify' does that. Of a receipt that 'uvmirror import' wrote it prints "
+        "what "
+        "was imported, by whose signature, and what came of it.",
     .interrupted = "nothing was changed",
     .options = show_options,
     .options_size = sizeof(struct show_options),

@@ -16,8 +16,9 @@ static bool run_verify(const void *options, const struct uvm_strings *args, stru
 {
     const struct verify_options *o = options;
     __attribute__((cleanup(cmd_bundle_clear))) struct cmd_bundle_input input = {0};
-    if (!cmd_one_bundle(args, err) ||
-        !cmd_bundle_open(&o->common, &o->trust, args->items[0], &input, err))
+    cmd_confine_reader();
+    if (!cmd_some_bundle(args, err) ||
+        !cmd_bundle_open(&o->common, &o->trust, args, BUNDLE_CHECK, &input, err))
         return false;
     struct bundle_entry entry = {.kind = BUNDLE_ENTRY_MEMBER};
     while (entry.kind != BUNDLE_ENTRY_END) {
@@ -35,11 +36,13 @@ static bool run_verify(const void *options, const struct uvm_strings *args, stru
 
 const struct cmd_command cmd_verify = {
     .name = "verify",
-    .args = "[OPTION...] BUNDLE",
+    .args = "[OPTION...] BUNDLE...",
     .summary = "check a bundle fully, change nothing",
     .details =
-        "Reads all of BUNDLE (a file, a folder that holds bundles, or '-' for standard input), "
-        "and checks its signature and every byte of its content. Nothing on this host changes.",
+        "Reads all of BUNDLE (a file, the parts of a split one, a folder that holds bundles, or "
+        "'-' for "
+        "standard input), and checks its signature and every byte of its content. Names the parts "
+        "that are damaged. Nothing on this host changes.",
     .interrupted = "nothing was changed",
     .options = verify_options,
     .options_size = sizeof(struct verify_options),

@@ -399,9 +399,9 @@ enum uvm_confined {
 };
 
 /* From now on files and names are made, changed and removed only below the `writable` folders (those
- * of them that are there) and uvm_temporary_folder(). A file's mode, owner and times are not governed.
- * Reading is as before; so is what is open. Of root's capabilities those are left that have to do with
- * files. Returns a set of uvm_confined: it never fails, it may do less. */
+ * of them that are there), uvm_temporary_folder() and /dev/shm. A file's mode, owner and times are
+ * not governed. Reading is as before; so is what is open. Of root's capabilities those are left that
+ * have to do with files. Returns a set of uvm_confined: it never fails, it may do less. */
 unsigned uvm_confine(const struct uvm_strings *writable, enum uvm_sockets sockets);
 
 /* ---- events and interruption ----------------------------------------------------------------- */

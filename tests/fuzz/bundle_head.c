@@ -24,7 +24,7 @@ static size_t tar_bytes(size_t len)
 }
 
 /* The first frame, decoded once more: there is room for the two members in it, and for nothing else. */
-static void check_frame(const struct bundle_input *input, size_t manifest, size_t signature)
+static void check_frame(struct bundle_input *input, size_t manifest, size_t signature)
 {
     static char block[64 << 10];
     static const bool quit = false;

@@ -5,10 +5,33 @@
 #include "bundle/bundle.h"
 #include "tests/fuzz/fuzz.h"
 
-static void check_image(const struct bundle_image *bundled)
+static size_t place_of(const struct bundle_manifest *m, const char *member)
+{
+    size_t i = 0;
+    while (i < m->member_count && strcmp(m->members[i].path, member) != 0)
+        i++;
+    FUZZ_HOLDS(i < m->member_count);
+    return i;
+}
+
+static void check_checksums(const struct bundle_manifest *m, const struct bundle_image *bundled)
+{
+    const struct bundle_checksums *c = &bundled->checksums;
+    FUZZ_HOLDS(!c->member == !c->name && (c->member || !c->signature));
+    if (!c->member)
+        return;
+    size_t place = place_of(m, c->member);
+    FUZZ_HOLDS(bundle_stream_is_local(bundled->stream));
+    FUZZ_HOLDS(m->members[place].size <= MIRROR_CHECKSUMS_MAX);
+    FUZZ_HOLDS(!c->signature || place_of(m, c->signature) == place + 1);
+    fuzz_holds_printable(c->name);
+}
+
+static void check_image(const struct bundle_manifest *m, const struct bundle_image *bundled)
 {
     const struct mirror_image *image = bundled->image;
     uvm_auto_error err = UVM_ERROR_INIT;
+    check_checksums(m, bundled);
     FUZZ_HOLDS(mirror_image_path_check(image->path, &err));
     FUZZ_HOLDS(image->size <= MIRROR_SIZE_MAX);
     FUZZ_HOLDS(image->sha256 || image->sha512);
@@ -24,7 +47,7 @@ static void check_manifest(const struct bundle_manifest *m)
 {
     uvm_auto_error err = UVM_ERROR_INIT;
     for (size_t i = 0; i < m->image_count; i++)
-        check_image(&m->images[i]);
+        check_image(m, &m->images[i]);
     for (size_t i = 0; i < m->member_count; i++)
         FUZZ_HOLDS(mirror_path_check(m->members[i].path, &err) &&
                    m->members[i].size <= BUNDLE_MEMBER_MAX);

@@ -27,7 +27,8 @@ packages_style=(clang clang-format codespell mandoc shellcheck)
 packages_fuzz=(clang)
 
 packages_integration=(
-    curl dbus e2fsprogs nginx-light openssl procps python3-libvirt python3-pytest strace tar
+    curl dbus dosfstools e2fsprogs faketime fuse3 fusefat nginx-light openssl procps python3-fusepy
+    python3-libvirt python3-pytest strace systemd tar
 )
 
 packages_bench=(busybox-static curl nginx-light openssl python3-libvirt tar time zstd)

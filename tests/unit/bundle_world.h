@@ -79,11 +79,11 @@ static inline struct uvm_signer *make_signer(const char *name, struct uvm_verifi
     return signer;
 }
 
-static inline void put_signed(const char *name, const char *text)
+static inline void put_signed(struct uvm_signer *signer, const char *name, const char *text)
 {
     uvm_auto_error err = UVM_ERROR_INIT;
     uvm_auto_buf signed_text = {0};
-    must(uvm_signer_clearsigned(all.vendor, text, strlen(text), &signed_text, &err), &err);
+    must(uvm_signer_clearsigned(signer, text, strlen(text), &signed_text, &err), &err);
     put(name, signed_text.data, signed_text.len);
 }
 
@@ -123,27 +123,37 @@ static inline void make_source(void)
         "\"products\":{\"org.example:24.04:amd64\":{\"release\":\"noble\",\"arch\":\"amd64\","
         "\"label\":\"release\",\"versions\":{%s,%s}}}}\n",
         a, b);
-    put_signed("source/streams/v1/p.sjson", products);
-    put_signed("source/streams/v1/index.sjson",
+    put_signed(all.vendor, "source/streams/v1/p.sjson", products);
+    put_signed(all.vendor, "source/streams/v1/index.sjson",
                "{\"format\":\"index:1.0\",\"index\":{\"" CONTENT_ID
                "\":{\"format\":\"products:1.0\",\"datatype\":\"image-downloads\","
                "\"path\":\"streams/v1/p.sjson\"}}}\n");
 }
 
-static inline void fetch_one(struct mirror_tree *tree, struct mirror_source *source,
-                             const struct mirror_image *image)
+/* All images of a selection: pointers, which are the caller's to free. */
+static inline const struct mirror_image **images_of(const struct mirror_selection *selection,
+                                                    size_t *ret_count)
 {
-    uvm_auto_error err = UVM_ERROR_INIT;
-    UVM_AUTO(mirror_download_free)
-    struct mirror_download *download = mirror_download_start(tree, source, &image, 1, NULL);
-    must(mirror_download_wait(download, &err), &err);
+    const struct mirror_image **images = NULL;
+    size_t count = 0;
+    for (size_t p = 0; p < selection->count; p++)
+        for (size_t i = 0; i < selection->products[p].image_count; i++) {
+            images = uvm_grow(images, count + 1, sizeof *images);
+            images[count++] = &selection->products[p].images[i];
+        }
+    *ret_count = count;
+    return images;
 }
 
-static inline void fetch_all(struct mirror_source *source)
+static inline void fetch_into(struct mirror_tree *tree, struct mirror_source *source,
+                              const struct mirror_selection *selection)
 {
-    for (size_t p = 0; p < all.selection.count; p++)
-        for (size_t i = 0; i < all.selection.products[p].image_count; i++)
-            fetch_one(all.tree, source, &all.selection.products[p].images[i]);
+    uvm_auto_error err = UVM_ERROR_INIT;
+    size_t count = 0;
+    uvm_auto_free const struct mirror_image **images = images_of(selection, &count);
+    UVM_AUTO(mirror_download_free)
+    struct mirror_download *download = mirror_download_start(tree, source, images, count, NULL);
+    must(mirror_download_wait(download, &err), &err);
 }
 
 static inline void make_mirror(void)
@@ -153,15 +163,17 @@ static inline void make_mirror(void)
     uvm_auto_free char *mirror = path_of("mirror");
     UVM_AUTO(mirror_source_free) struct mirror_source *source = NULL;
     UVM_AUTO(mirror_filters_free) struct mirror_filters *filters = NULL;
-    struct mirror_source_options options = {
-        .url = url, .path = "streams/v1/index.sjson", .verifier = all.trust_vendor};
+    struct mirror_source_options options = {.url = url,
+                                            .path = "streams/v1/index.sjson",
+                                            .verifier = all.trust_vendor,
+                                            .network = MIRROR_NETWORK_DEFAULT};
     must(mirror_source_new(&options, &source, &err), &err);
     must(mirror_filters_new(NULL, 0, "amd64", &filters, &err), &err);
     must(mirror_source_streams(source, filters, &all.streams, &all.stream_count, &err), &err);
     assert_int_equal(all.stream_count, 1);
     must(mirror_stream_select(all.streams[0], filters, 0, &all.selection, &err), &err);
     must(mirror_tree_open(mirror, &all.tree, &err), &err);
-    fetch_all(source);
+    fetch_into(all.tree, source, &all.selection);
     for (size_t i = 0; i < mirror_filters_text(filters)->count; i++)
         uvm_strings_add(&all.filters, mirror_filters_text(filters)->items[i]);
 }
@@ -233,6 +245,16 @@ static inline int tear_down(void **state)
 
 /* ---- verifying ---- */
 
+static inline bool open_bundle(const char *argument, struct uvm_verifier *verifier,
+                               const struct uvm_observer *observer,
+                               struct bundle_reader **ret_reader, struct uvm_error *err)
+{
+    uvm_auto_strings arguments = {0};
+    struct bundle_open_options options = {.verifier = verifier, .observer = observer};
+    uvm_strings_add(&arguments, argument);
+    return bundle_reader_new(&arguments, &options, ret_reader, err);
+}
+
 /* Reads a whole bundle; UVM_OK only when its end was reported. */
 static inline enum uvm_code verify_as(const char *argument, struct uvm_verifier *verifier,
                                       char **ret_message)
@@ -240,7 +262,7 @@ static inline enum uvm_code verify_as(const char *argument, struct uvm_verifier 
     uvm_auto_error err = UVM_ERROR_INIT;
     UVM_AUTO(bundle_reader_free) struct bundle_reader *reader = NULL;
     struct bundle_entry entry = {0};
-    bool ok = bundle_reader_new(argument, verifier, NULL, &reader, &err);
+    bool ok = open_bundle(argument, verifier, NULL, &reader, &err);
     for (int i = 0; ok && entry.kind != BUNDLE_ENTRY_END; i++) {
         assert_in_range(i, 0, CRAFT_PARTS_MAX);
         ok = bundle_reader_next(reader, &entry, &err);

@@ -1,9 +1,12 @@
 /* mirror/base: errors, text, buffers, digests, files. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -248,6 +251,94 @@ static void assert_body(const char *text, const char *expected)
     assert_string_equal(plain.data, expected);
 }
 
+/* ---- pipes ---- */
+
+#define STREAM ((size_t)1 << 20) /* more than a pipe or a socket takes */
+
+struct reader {
+    int fd;
+    char *got;
+    size_t len;
+};
+
+static void *read_to_end(void *opaque)
+{
+    struct reader *r = opaque;
+    for (ssize_t n; (n = read(r->fd, r->got + r->len, STREAM - r->len)) > 0;)
+        r->len += (size_t)n;
+    return NULL;
+}
+
+static void *set_stop(void *opaque)
+{
+    usleep(20000);
+    atomic_store((atomic_bool *)opaque, true);
+    return NULL;
+}
+
+/* 0 = a pipe, 1 = a socket. */
+static void open_ends(int kind, int ends[2])
+{
+    assert_int_equal(kind ? socketpair(AF_UNIX, SOCK_STREAM, 0, ends) : pipe(ends), 0);
+}
+
+static void test_pipe_takes_all(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        int ends[2];
+        pthread_t thread;
+        uvm_auto_error err = UVM_ERROR_INIT;
+        uvm_auto_free char *sent = uvm_alloc(STREAM);
+        for (size_t i = 0; i < STREAM; i++)
+            sent[i] = (char)(i * 31 >> 7);
+        open_ends(kind, ends);
+        struct reader r = {.fd = ends[0], .got = uvm_alloc(STREAM)};
+        assert_int_equal(pthread_create(&thread, NULL, read_to_end, &r), 0);
+        assert_true(uvm_write_pipe(ends[1], sent, STREAM, NULL, &err));
+        assert_int_equal(fcntl(ends[1], F_GETFL) & O_NONBLOCK, 0); /* others have it, too */
+        close(ends[1]);
+        pthread_join(thread, NULL);
+        assert_int_equal(r.len, STREAM);
+        assert_memory_equal(r.got, sent, STREAM);
+        free(r.got);
+        close(ends[0]);
+    }
+}
+
+static void test_pipe_whose_reader_sleeps(void **state)
+{
+    uvm_auto_free char *data = uvm_alloc(STREAM);
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        int ends[2];
+        pthread_t thread;
+        atomic_bool stop = false;
+        struct uvm_observer observer = {.stop = &stop};
+        uvm_auto_error err = UVM_ERROR_INIT;
+        open_ends(kind, ends);
+        assert_int_equal(pthread_create(&thread, NULL, set_stop, &stop), 0);
+        assert_false(uvm_write_pipe(ends[1], data, STREAM, &observer, &err));
+        assert_int_equal(err.code, UVM_INTERRUPTED);
+        pthread_join(thread, NULL);
+        close(ends[0]);
+        close(ends[1]);
+    }
+}
+
+static void test_pipe_whose_reader_has_gone(void **state)
+{
+    uvm_auto_error err = UVM_ERROR_INIT;
+    int ends[2];
+    (void)state;
+    signal(SIGPIPE, SIG_IGN);
+    open_ends(0, ends);
+    close(ends[0]);
+    assert_false(uvm_write_pipe(ends[1], "x", 1, NULL, &err));
+    assert_int_equal(err.sys_errno, EPIPE);
+    close(ends[1]);
+}
+
 static void test_cleartext_body(void **state)
 {
     (void)state;
@@ -272,6 +363,9 @@ int main(void)
         cmocka_unit_test(test_sizes_and_times),
         cmocka_unit_test(test_buffer_holds_its_limit),
         cmocka_unit_test(test_digests),
+        cmocka_unit_test(test_pipe_takes_all),
+        cmocka_unit_test(test_pipe_whose_reader_sleeps),
+        cmocka_unit_test(test_pipe_whose_reader_has_gone),
         cmocka_unit_test_setup_teardown(test_outfile_is_whole_or_not_there, make_scratch,
                                         remove_scratch),
         cmocka_unit_test_setup_teardown(test_file_read_refuses, make_scratch, remove_scratch),

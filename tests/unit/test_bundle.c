@@ -13,7 +13,7 @@ static void test_round_trip(void **state)
     uvm_auto_error err = UVM_ERROR_INIT;
     uvm_auto_free char *path = path_of("good.tar.zst");
     UVM_AUTO(bundle_reader_free) struct bundle_reader *reader = NULL;
-    must(bundle_reader_new(path, all.trust_site, NULL, &reader, &err), &err);
+    must(open_bundle(path, all.trust_site, NULL, &reader, &err), &err);
     assert_string_equal(bundle_reader_name(reader), path);
     assert_string_equal(bundle_reader_signature(reader)->fingerprint,
                         uvm_signer_fingerprint(all.site));
@@ -143,16 +143,12 @@ static char *odd_products(void)
                       list);
 }
 
-static void fetch_odd(struct mirror_source *source, struct mirror_tree *tree,
-                      const struct mirror_selection *selection)
+static void put_odd(void)
 {
-    uvm_auto_error err = UVM_ERROR_INIT;
     for (size_t i = 0; i < ODD; i++) {
         uvm_auto_free char *name = uvm_format("source/%s", odd_paths[i]);
         put(name, image_a, SIZE_A - i);
     }
-    for (size_t i = 0; i < ODD; i++)
-        fetch_one(tree, source, &selection->products[0].images[i]);
 }
 
 static void test_odd_names(void **state)
@@ -168,14 +164,16 @@ static void test_odd_names(void **state)
     UVM_AUTO(mirror_tree_free) struct mirror_tree *tree = NULL;
     UVM_AUTO(mirror_stream_free) struct mirror_stream *stream = NULL;
     mirror_auto_selection selection = {0};
-    struct mirror_source_options from = {.url = url, .path = "p.json"};
+    struct mirror_source_options from = {
+        .url = url, .path = "p.json", .network = MIRROR_NETWORK_DEFAULT};
     static const char *const any[] = {"ftype~.", "datatype~."};
     must(mirror_source_new(&from, &source, &err), &err);
     must(mirror_filters_new(any, 2, NULL, &filters, &err), &err);
     must(mirror_stream_parse(text, strlen(text), &stream, &err), &err);
     must(mirror_stream_select(stream, filters, 0, &selection, &err), &err);
     must(mirror_tree_open(dir, &tree, &err), &err);
-    fetch_odd(source, tree, &selection);
+    put_odd();
+    fetch_into(tree, source, &selection);
 
     struct bundle_create_options options = create_options(output);
     const struct mirror_stream *const streams[] = {stream};
@@ -233,7 +231,10 @@ static void check_stage(const char *data, size_t len, size_t step)
     uvm_auto_free char *path = path_of("stage");
     uvm_auto_buf file = {0}, decoded = {0};
     uvm_auto_fd fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-    UVM_AUTO(bundle_stage_free) struct bundle_stage *stage = bundle_stage_new(fd, "stage");
+    struct bundle_file out;
+    bundle_file_init(&out, fd, "stage", BUNDLE_UNHASHED);
+    UVM_AUTO(bundle_stage_free)
+    struct bundle_stage *stage = bundle_stage_new((struct bundle_sink){bundle_file_write, &out});
     for (size_t at = 0; at < len; at += step)
         must(bundle_stage_write(stage, data + at, len - at < step ? len - at : step, &err), &err);
     must(bundle_stage_end_frame(stage, &err), &err);
@@ -366,7 +367,7 @@ static void test_newest_of_a_folder(void **state)
     UVM_AUTO(bundle_reader_free) struct bundle_reader *reader = NULL;
     struct uvm_observer observer = {.event = count_warnings};
     warnings = 0;
-    must(bundle_reader_new(folder, all.trust_site, &observer, &reader, &err), &err);
+    must(open_bundle(folder, all.trust_site, &observer, &reader, &err), &err);
     assert_string_equal(bundle_reader_name(reader), a);
     assert_int_equal(bundle_reader_manifest(reader)->serial, newer.manifest->serial);
     assert_int_equal(warnings, 1);
@@ -389,9 +390,9 @@ static void test_freed_early(void **state)
     uvm_auto_free char *path = path_of("good.tar.zst");
     struct bundle_reader *reader = NULL;
     struct bundle_entry entry;
-    must(bundle_reader_new(path, all.trust_site, NULL, &reader, &err), &err);
+    must(open_bundle(path, all.trust_site, NULL, &reader, &err), &err);
     bundle_reader_free(reader);
-    must(bundle_reader_new(path, all.trust_site, NULL, &reader, &err), &err);
+    must(open_bundle(path, all.trust_site, NULL, &reader, &err), &err);
     must(bundle_reader_next(reader, &entry, &err), &err);
     bundle_reader_free(reader);
 }
@@ -411,7 +412,7 @@ static void test_freed_while_waiting(void **state)
     assert_int_equal(write(ends[1], all.good.data, len), len);
     uvm_auto_fd saved = dup(STDIN_FILENO);
     dup2(ends[0], STDIN_FILENO);
-    bool opened = bundle_reader_new("-", all.trust_site, &observer, &reader, &err);
+    bool opened = open_bundle("-", all.trust_site, &observer, &reader, &err);
     dup2(saved, STDIN_FILENO);
     must(opened, &err);
     stop = 1;

@@ -325,7 +325,7 @@ static void test_refused_for_good(void **state)
     c.parts[ORIGIN].data = c.parts[SJSON].data;
     craft_join(&c, &file);
     put("case.tar.zst", file.data, file.len);
-    must(bundle_reader_new(path, all.trust_site, NULL, &reader, &err), &err);
+    must(open_bundle(path, all.trust_site, NULL, &reader, &err), &err);
     struct bundle_entry entry;
     must(bundle_reader_next(reader, &entry, &err), &err);
     uvm_auto_buf content = {0};

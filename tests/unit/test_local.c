@@ -596,7 +596,7 @@ static void test_again_with_other_bytes(void **state)
     add_ok(&w, file, USUAL, NOW);
     ino_t before = inode_of(&w, "local/bookworm/amd64/1/golden.qcow2");
     make_image(2);
-    uvm_auto_free char *other = put_image(&w, "golden.qcow2");
+    free(put_image(&w, "golden.qcow2"));
     refuse_pairs(&w, file, USUAL " os=x", UVM_CONTENT, "--remove");
     assert_int_equal(inode_of(&w, "local/bookworm/amd64/1/golden.qcow2"), before);
     auto_image found = image_of(&w, PRODUCT, "1");

@@ -250,9 +250,8 @@ static const struct refusal refusals[] = {
     {"members/0/sha256", "'" FPR "'", "\"sha256\""},
 };
 
-static void refuse(const struct refusal *r)
+static void refuse_changed(json_t *root, const struct refusal *r)
 {
-    mirror_auto_json *root = sample_json();
     struct bundle_manifest *m = NULL;
     uvm_auto_free char *message = NULL;
     change(root, r->path, r->value);
@@ -266,8 +265,10 @@ static void refuse(const struct refusal *r)
 static void test_refusals(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
-        refuse(&refusals[i]);
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        mirror_auto_json *root = sample_json();
+        refuse_changed(root, &refusals[i]);
+    }
 }
 
 static void test_not_a_manifest(void **state)
@@ -354,6 +355,120 @@ static void test_shared_payload(void **state)
     assert_int_equal(bundle_payload_bytes(m), 21);
 }
 
+/* ---- images that the site added -------------------------------------------------------------- */
+
+#define SUMS      "uvmirror/origin/checksums/a.sums"
+#define SUMS_SIG  SUMS ".sig"
+#define SUMS_BOTH "{'checksums':'" SUMS "','signature':'" SUMS_SIG "','name':'debian-12.qcow2'}"
+#define SUMS_ONLY "{'checksums':'" SUMS "','signature':null,'name':'debian-12.qcow2'}"
+
+static void append(json_t *root, const char *list, const char *value)
+{
+    uvm_auto_free char *text = double_quoted(value);
+    json_t *json = json_loads(text, 0, NULL);
+    assert_non_null(json);
+    json_array_append_new(json_object_get(root, list), json);
+}
+
+/* The sample, with a stream of the site's own: two images, the first two in `images` are a vendor's.
+ */
+static json_t *added_json(const char *origin)
+{
+    json_t *root = sample_json();
+    append(root, "streams",
+           "{'content_id':'uvmirror:local','source':'local','path':'x','updated':null,"
+           "'updated_at':0,'filters':[],'origin':'uvmirror/origin/uvmirror:local.sjson',"
+           "'verified_by':'" FPR "','products':[{'name':'local:bookworm:amd64','complete':true,"
+           "'versions':['20241004','20241001']}]}");
+    append(root, "members",
+           "{'path':'uvmirror/origin/uvmirror:local.sjson','size':5,'sha256':'" HEX64 "'}");
+    append(root, "members", "{'path':'" SUMS "','size':5,'sha256':'" HEX64 "'}");
+    append(root, "members", "{'path':'" SUMS_SIG "','size':5,'sha256':'" HEX64 "'}");
+    append(root, "members", "{'path':'uvmirror/origin/z','size':5,'sha256':'" HEX64 "'}");
+    append(root, "images", IMAGE("20241004", "10", HEX64));
+    append(root, "images", IMAGE("20241001", "11", HEX64_B));
+    for (int i = 2; i < 4; i++) {
+        uvm_auto_free char *path = uvm_format("images/%d", i);
+        static const char *const fields[][2] = {{"stream", "'uvmirror:local'"},
+                                                {"product", "'local:bookworm:amd64'"},
+                                                {"metadata/product_name", "'local:bookworm:amd64'"},
+                                                {"origin", NULL}};
+        for (size_t f = 0; f < 4; f++) {
+            uvm_auto_free char *field = uvm_format("%s/%s", path, fields[f][0]);
+            change(root, field, fields[f][1] ? fields[f][1] : origin);
+        }
+    }
+    return root;
+}
+
+static void test_checksum_files(void **state)
+{
+    (void)state;
+    static const char *const origins[] = {SUMS_BOTH, SUMS_ONLY, "null"};
+    for (size_t i = 0; i < 3; i++) {
+        mirror_auto_json *root = added_json(origins[i]);
+        UVM_AUTO(bundle_manifest_free) struct bundle_manifest *m = NULL;
+        uvm_auto_free char *text = json_dumps(root, 0), *message = NULL;
+        if (parse(text, &m, &message) != UVM_OK)
+            fail_msg("%s: %s", origins[i], message);
+        assert_false(bundle_stream_is_local(m->streams[0]));
+        assert_true(bundle_stream_is_local(m->streams[1]));
+        assert_null(m->images[0].checksums.member);
+        const struct bundle_checksums *c = &m->images[3].checksums;
+        assert_int_equal(c->member && strcmp(c->member, SUMS) == 0, i < 2);
+        assert_int_equal(c->signature && strcmp(c->signature, SUMS_SIG) == 0, i == 0);
+        assert_int_equal(c->name && strcmp(c->name, "debian-12.qcow2") == 0, i < 2);
+        uvm_auto_free char *printed = bundle_manifest_text(m);
+        mirror_auto_json *again = json_loads(printed, 0, NULL);
+        for (int n = 2; i == 2 && n < 4; n++)
+            json_object_del(json_array_get(json_object_get(root, "images"), (size_t)n), "origin");
+        assert_true(json_equal(again, root));
+    }
+}
+
+/* Each is put in the place of a sound "origin" of the third image. */
+static const struct refusal origin_refusals[] = {
+    {"images/2/origin", "[]", "\"origin\""},
+    {"images/2/origin", "{}", "\"checksums\""},
+    {"images/2/origin/name", "5", "\"name\""},
+    {"images/2/origin/name", "'a\\u0007'", "\"name\""},
+    {"images/2/origin/name", NULL, "\"name\""},
+    {"images/2/origin/signature", NULL, "\"signature\""},
+    {"images/2/origin/checksums", "'uvmirror/origin/none'", "not an origin file"},
+    {"images/2/origin/checksums", "'streams/v1/index.json'", "not an origin file"},
+    {"images/2/origin/checksums", "'r/20241004/disk1.img'", "not an origin file"},
+    {"images/2/origin/checksums", "'uvmirror/origin/z'", "does not follow"},
+    {"images/2/origin/checksums", "'" SUMS_SIG "'", "does not follow"},
+    {"images/2/origin/signature", "'" SUMS "'", "does not follow"},
+    {"images/2/origin/signature", "'uvmirror/origin/z'", "does not follow"},
+    {"images/2/origin/signature", "'uvmirror/origin/none'", "not an origin file"},
+    /* Two images that share a checksum file share its signature, and no file is two things. */
+    {"images/2/origin/signature", "null", "two different ends"},
+    {"images/2/origin", "{'checksums':'" SUMS_SIG "','signature':null,'name':'x'}",
+     "two different ends"},
+    {"images/2/origin", "{'checksums':'" SUMS_SIG "','signature':'uvmirror/origin/z','name':'x'}",
+     "two different ends"},
+    {"images/2/origin",
+     "{'checksums':'uvmirror/origin/com.example:released.sjson','signature':null,'name':'x'}",
+     "two different ends"},
+    {"images/2/origin",
+     "{'checksums':'uvmirror/origin/uvmirror:local.sjson','signature':null,'name':'x'}",
+     "two different ends"},
+    {"images/0/origin", SUMS_BOTH, "only an image that the site added"},
+    {"streams/1/content_id", "'other:local'", "images[2]"},
+    {"members/3/size", "1048577", "over the limit"},
+    {"members/4/size", "65537", "over the limit"},
+};
+
+static void test_checksum_files_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof origin_refusals / sizeof *origin_refusals; i++) {
+        mirror_auto_json *root = added_json(SUMS_BOTH);
+        refuse_changed(root, &origin_refusals[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -366,6 +481,8 @@ int main(void)
         cmocka_unit_test(test_unknown_fields_are_ignored),
         cmocka_unit_test(test_not_carried),
         cmocka_unit_test(test_shared_payload),
+        cmocka_unit_test(test_checksum_files),
+        cmocka_unit_test(test_checksum_files_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

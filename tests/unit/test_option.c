@@ -14,6 +14,7 @@ struct options {
     struct uvm_strings list;
     unsigned number;
     uint64_t bytes;
+    unsigned seconds;
 };
 
 static const struct cmd_option table[] = {
@@ -22,6 +23,7 @@ static const struct cmd_option table[] = {
     {"list", 0, CMD_LIST, "ITEM", "a list", offsetof(struct options, list)},
     {"number", 0, CMD_NUMBER, "N", "a number", offsetof(struct options, number)},
     {"bytes", 0, CMD_BYTES, "SIZE", "a size", offsetof(struct options, bytes)},
+    {"seconds", 0, CMD_SECONDS, "TIME", "a time", offsetof(struct options, seconds)},
     CMD_COMMON_OPTIONS(struct options),
     {0},
 };
@@ -82,6 +84,10 @@ static void test_wrong_lines(void **state)
         {"--bytes kk", "not a size"},
         {"--bytes 99999999999999999999", "not a size"},
         {"--bytes 18000000000G", "not a size"},
+        {"--seconds 3w", "not a time"},
+        {"--seconds 5mm", "not a time"},
+        {"--seconds h", "not a time"},
+        {"--seconds 2000d", "not a time"},
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         uvm_auto_error err = UVM_ERROR_INIT;
@@ -92,6 +98,26 @@ static void test_wrong_lines(void **state)
         if (!strstr(err.message, lines[i][1]))
             fail_msg("'%s': %s", lines[i][0], err.message);
         cmd_options_clear(&command, &o);
+    }
+}
+
+static void test_times(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line;
+        unsigned seconds;
+    } times[] = {{"--seconds 90", 90},
+                 {"--seconds 90s", 90},
+                 {"--seconds 15m", 900},
+                 {"--seconds 6h", 21600},
+                 {"--seconds 2d", 172800}};
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        uvm_auto_error err = UVM_ERROR_INIT;
+        uvm_auto_strings args = {0};
+        struct options o;
+        assert_true(parse(times[i].line, &o, &args, &err));
+        assert_int_equal(o.seconds, times[i].seconds);
     }
 }
 
@@ -116,6 +142,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_kinds),
         cmocka_unit_test(test_wrong_lines),
+        cmocka_unit_test(test_times),
         cmocka_unit_test(test_age),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

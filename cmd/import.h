@@ -1,0 +1,41 @@
+/* import.h: what import.c (the run) and import-result.c (what came of it) share. */
+#pragma once
+
+#include "cmd/receipt.h"
+
+struct import_options {
+    struct cmd_common common;
+    struct cmd_trust trust;
+    struct cmd_host host;
+    bool no_authentication, allow_older, no_clean, keep_compressed, dry_run;
+    unsigned max;
+    uint64_t max_virtual;
+    const char *report;
+};
+
+struct import {
+    const struct import_options *options;
+    struct cmd_bundle_input input;
+    struct mirror_filters *filters;
+    struct pool_source *sources;
+    struct pool *pool;
+    struct pool_import *plan;
+    bool carried_out; /* all of it, or but for a part: its steps tell what was done */
+};
+
+/* Gives up what an import does not need for the rest of its run (see uvm_confine), before the connection
+ * to the daemon is made. Makes the state folder, but for a dry run. Where libvirt's client has to start
+ * programs for the connection (ssh, the daemon of a session) nothing is given up: they would be confined,
+ * too. */
+void cmd_import_confine(const struct import_options *o, const struct pool_options *pool);
+
+/* A line for each step, and one for all. */
+void cmd_import_print_steps(const struct import *i);
+void cmd_import_print_summary(const struct import *i, const struct pool_cleaned *cleaned);
+void cmd_import_print_cleaned(const struct import *i, const struct pool_cleaned *cleaned);
+
+/* The parts of a receipt: what was asked, and, as far as the run came, what came of it. */
+void cmd_import_describe_request(const struct import_options *o, const struct pool_options *pool,
+                                 const struct uvm_strings *filters, json_t *receipt);
+void cmd_import_describe(const struct import *i, const struct pool_cleaned *cleaned,
+                         json_t *receipt);
