@@ -99,7 +99,7 @@ run_style() {
 
 lint_manuals() {
     local pages
-    mapfile -t pages < <(find "$build/docs" -name "*.1")
+    mapfile -t pages < <(find "$build/docs" -name "*.[15]")
     mandoc -T lint -W warning "${pages[@]}"
 }
 

@@ -14,6 +14,10 @@ SIGNATURE = "uvmirror/manifest.json.sig"
 END = bytes(1024)
 
 
+LOCAL = "uvmirror:local"
+SUMS = "uvmirror/origin/checksums/test.sums"
+
+
 def compress(data):
     """A frame with the head that the format wants: checksum, no size, a window of 2^17 bytes."""
     return subprocess.run(["zstd", "-q", "-c", "-1", "--zstd=wlog=17"], input=data, check=True,
@@ -94,6 +98,43 @@ class Bundle:
             if entry["path"] == name:
                 entry["size"] = len(data)
                 entry["sha256"] = hashlib.sha256(data).hexdigest()
+        self.sign(key, manifest)
+
+    def _add_member(self, manifest, name, data):
+        """Behind the small members that are there."""
+        self.members.insert(2 + len(manifest["members"]), Member(name, data))
+        manifest["members"].append({"path": name, "size": len(data),
+                                    "sha256": hashlib.sha256(data).hexdigest()})
+
+    def add_image(self, key, data, sums=None, signature=None, product="local:bookworm:amd64"):
+        """An image that the site added, under the name "debian.qcow2", and its checksum file."""
+        release, arch = "bookworm", "amd64"
+        path, digest = f"local/{release}/{arch}/1/debian.qcow2", hashlib.sha256(data).hexdigest()
+        item = {"ftype": "disk1.img", "path": path, "sha256": digest, "size": str(len(data))}
+        names = {"product_name": product, "version_name": "1", "item_name": "disk1.img"}
+        about = {"release": release, "arch": arch, "label": "local"}
+        head = {"content_id": LOCAL, "datatype": "image-downloads", "format": "products:1.0"}
+        versions = {"1": {"items": {"disk1.img": item}}}
+        stream = dict(head, products={product: dict(about, versions=versions)})
+        manifest, origin = self.manifest, f"uvmirror/origin/{LOCAL}.sjson"
+        self._add_member(manifest, origin, key.clearsign(json.dumps(stream).encode()))
+        for name, content in ((SUMS, sums), (f"{SUMS}.sig", signature)):
+            if content is not None:
+                self._add_member(manifest, name, content)
+        manifest["streams"].append({
+            "content_id": LOCAL, "source": "local", "path": "x", "updated": None, "updated_at": 0,
+            "filters": [], "origin": origin, "verified_by": key.fingerprint,
+            "products": [{"name": product, "complete": True, "versions": ["1"]}]})
+        image = {"stream": LOCAL, "product": product, "version": "1", "item": "disk1.img",
+                 "path": path, "size": len(data), "sha256": digest, "sha512": None,
+                 "metadata": {**head, **about, **names, **item},
+                 "payload": {"member": path, "encoding": "plain", "size": len(data),
+                             "sha256": digest}}
+        if sums is not None:
+            image["origin"] = {"checksums": SUMS, "name": "debian.qcow2",
+                               "signature": f"{SUMS}.sig" if signature is not None else None}
+        manifest["images"].append(image)
+        self.members.append(Member(path, data))
         self.sign(key, manifest)
 
     def sign(self, key, manifest):

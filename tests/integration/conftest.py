@@ -1,8 +1,10 @@
 """Fixtures of the integration tests. They run inside tests/lib/sandbox.sh (tests/run.sh does that):
 a real libvirtd, GnuPG, nginx and QEMU, and a network of loopback only."""
 
+import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -59,8 +61,9 @@ def make_image(work):
     folder.mkdir()
 
     def make(name, size=1 << 20, *options):
-        path = folder / f"{name}.qcow2"
+        path = folder / f"{size}{''.join(options)}" / f"{name}.qcow2"
         if not path.exists():
+            path.parent.mkdir(exist_ok=True)
             raw = folder / f"{name}.raw"
             # Random, text, and a hole: clusters of every kind.
             raw.write_bytes(os.urandom(size // 2)
@@ -163,6 +166,114 @@ def make_bundle(mirror, fetch, folder):
         return path
 
     return make
+
+
+# ---- an internet host on which nothing may change ------------------------------------------------
+
+# What may change in a mirror although a fetch is refused: its lock, the record of which files were
+# verified when, what was downloaded so far, and the serial that a bundle begun would have had. Of a
+# stream's record it is the note of what a download awaits.
+PASSING = re.compile(r"uvmirror/(lock$|verified\.json$|partial/|serial$)")
+RECORD = re.compile(r"uvmirror/streams/.*\.json$")
+
+
+def content_of(path, name):
+    """A file's bytes, a link's target, None for a folder."""
+    if path.is_symlink():
+        return os.readlink(path)
+    if RECORD.match(name):
+        return {key: value for key, value in json.loads(path.read_bytes()).items() if key != "awaits"}
+    return None if path.is_dir() else path.read_bytes()
+
+
+def contents(folder):
+    """{relative path: its content}, but for what may change."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if PASSING.search(name):
+            continue
+        found[name] = content_of(path, name)
+    return found
+
+
+class Standing:
+    """An internet host that has fetched version 20241004 of noble before: its folders `mirror`, `out`
+    (with a bundle in it) and `tmp` (empty)."""
+
+    def __init__(self, folder, uvmirror, site, make):
+        self.folder, self.uvmirror, self.site, self.make = folder, uvmirror, site, make
+        self.mirror, self.out, self.tmp = (folder / name for name in ("mirror", "out", "tmp"))
+        self.spoiled = True
+
+    def fetch(self, source, keyring, *args, env=None, **options):
+        bundle = () if "--no-bundle" in args else ("-o", self.out)
+        return self.uvmirror("fetch", "--source", source, "--keyring", keyring, "--mirror",
+                             self.mirror, "--state-dir", self.site.state, *bundle, *args,
+                             env={"TMPDIR": self.tmp, **(env or {})}, **options)
+
+    def look(self):
+        return {path: contents(path) for path in (self.mirror, self.out, self.tmp)}
+
+    def prepare(self):
+        """What an earlier test left of a download is not taken up by the next one; and when one did
+        more than that, it all begins anew."""
+        if self.spoiled:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            for path in (self.mirror, self.out, self.tmp):
+                path.mkdir(parents=True)
+            self.make(self)
+        partial = self.mirror / "uvmirror" / "partial"
+        for path in partial.iterdir():
+            path.unlink()
+        self.spoiled = True  # until it has shown that nothing changed
+
+
+@pytest.fixture(scope="session")
+def standing(work, uvmirror, vendor, site, make_image):
+    def make(host):
+        source = SampleMirror(host.folder / "source", vendor)
+        source.add_image("20241004", make_image("a"))
+        source.write(updated=1728034200)
+        host.fetch(source.root, vendor.keyring, "release=noble")
+
+    return Standing(work / "standing", uvmirror, site, make)
+
+
+@pytest.fixture
+def published(mirror, make_image):
+    """A vendor's mirror with the version that `standing` has, and the next one."""
+    mirror.add_image("20241004", make_image("a"))
+    mirror.add_image("20241018", make_image("b"))
+    mirror.write()
+    return mirror
+
+
+@pytest.fixture
+def refuses(standing, mirror, vendor):
+    """refuses(words, *arguments, code=...): fetch ends so, says why in one line that holds the words
+    (a string or several), and changes nothing."""
+
+    def run(words, *args, code, source=None, keyring=None, **options):
+        standing.prepare()
+        before = standing.look()
+        result = standing.fetch(source or mirror.root, keyring or vendor.keyring,
+                                *(args or ("release=noble",)), code=code, **options)
+        after = standing.look()
+        changed = [folder / name for folder, was in before.items()
+                   for name in {**was, **after[folder]}
+                   if was.get(name, 0) != after[folder].get(name, 0)]
+        assert not changed, f"this has changed: {changed}\n{result}"
+        standing.spoiled = False
+        said = result.err.decode()
+        assert not re.search(r"[^\n -~\u00a0-\U0010ffff]", said), str(result)  # nothing for a terminal
+        errors = [line for line in said.splitlines() if line.startswith("uvmirror: ")]
+        assert len(errors) == 1 and said.splitlines()[-1] == errors[0], str(result)
+        for word in (words,) if isinstance(words, str) else words:
+            assert word in errors[0], f"it does not say '{word}'\n{result}"
+        return result
+
+    return run
 
 
 # ---- the air-gapped host ------------------------------------------------------------------------

@@ -3,9 +3,11 @@
 Nothing here asks uvmirror: it looks with libvirt's own binding, qemu-img and the file system.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 import uuid
@@ -17,6 +19,7 @@ IMAGES = "/var/lib/uvtool/libvirt/images"
 METADATA = "/var/lib/uvtool/libvirt/metadata"
 STATE = "/var/lib/uvmirror"
 CONFIG = "/etc/uvmirror"
+DAEMON_PID = os.path.join(os.environ["UVMIRROR_SANDBOX"], "libvirtd.pid")
 
 UNDEFINE_ALL = (libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
                 | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -65,6 +68,23 @@ def qemu_img(*args):
     return subprocess.run(["qemu-img", *map(str, args)], check=True, capture_output=True).stdout
 
 
+def qemu_io(path, command):
+    """A command of qemu-io on a qcow2: a guest's write without the guest."""
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", command, str(path)], check=True,
+                   capture_output=True)
+
+
+@contextlib.contextmanager
+def tmpfs(folder, size):
+    """A small disk."""
+    os.makedirs(folder)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-R", folder], check=True)
+
+
 def empty(folder):
     for name in os.listdir(folder) if os.path.isdir(folder) else []:
         path = os.path.join(folder, name)
@@ -72,6 +92,18 @@ def empty(folder):
             shutil.rmtree(path)
         else:
             os.unlink(path)
+
+
+def patiently(call):
+    """libvirt refuses some calls while it is at work in a pool, also for a client that was killed."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return call()
+        except libvirt.libvirtError as error:
+            if "asynchronous jobs" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 class Guest:
@@ -116,6 +148,25 @@ class Hypervisor:
         self.work = str(work)
         self.libvirt = libvirt.open("qemu:///system")
 
+    # ---- the daemon
+
+    @staticmethod
+    def daemon():
+        """The process of libvirtd."""
+        with open(DAEMON_PID, encoding="ascii") as file:
+            return int(file.read())
+
+    def end_daemon(self):
+        """As if it had crashed."""
+        process = self.daemon()
+        os.kill(process, signal.SIGKILL)
+        while os.path.exists(f"/proc/{process}"):
+            time.sleep(0.01)
+
+    def start_daemon(self):
+        subprocess.run(["libvirtd", "-d", "-p", DAEMON_PID], check=True)
+        self.libvirt = libvirt.open("qemu:///system")
+
     def reset(self):
         """Back to a host on which nothing was ever done."""
         for domain in self.libvirt.listAllDomains():
@@ -124,9 +175,11 @@ class Hypervisor:
             if domain.isPersistent():
                 domain.undefineFlags(UNDEFINE_ALL)
         for pool in self.libvirt.listAllStoragePools():
+            persistent = pool.isPersistent()
             if pool.isActive():
-                pool.destroy()
-            pool.undefine()
+                patiently(pool.destroy)
+            if persistent:
+                pool.undefine()
         for folder in ("/var/lib/uvtool", STATE, CONFIG, self.work):
             empty(folder)
 
@@ -147,7 +200,7 @@ class Hypervisor:
 
     def pool(self, name=POOL):
         pool = self.libvirt.storagePoolLookupByName(name)
-        pool.refresh()
+        patiently(pool.refresh)
         return pool
 
     def volumes(self, name=POOL):

@@ -211,6 +211,84 @@ def test_only_sha512_is_signed(mirror, make_bundle, make_image, refused, uvmirro
     refused(content.save(folder / "evil.tar.zst"), 5, options=("--origin-keyring", vendor.keyring))
 
 
+# ---- images that the site added -----------------------------------------------------------------
+
+
+def sums_of(data, name="debian.qcow2"):
+    return f"{hashlib.sha512(b'other').hexdigest()}  other.qcow2\n" \
+           f"{hashlib.sha256(data).hexdigest()}  {name}\n".encode()
+
+
+@pytest.fixture
+def distribution(stranger):
+    """A key that signs checksum files. Only --origin-keyring makes anybody trust it."""
+    return stranger
+
+
+@pytest.fixture
+def both_keyrings(vendor, distribution):
+    return ("--require-origin", "--origin-keyring", vendor.keyring, "--origin-keyring",
+            distribution.keyring)
+
+
+def test_an_added_image_is_the_sites_word(bundle, uvmirror, refused, host, site, both_keyrings,
+                                          make_image, folder):
+    content = Bundle.read(bundle)
+    content.add_image(site.key, make_image("golden").read_bytes())
+    path = content.save(folder / "golden.tar.zst")
+    result = refused(path, 4, options=both_keyrings)
+    assert b"bookworm amd64 1: added by the site; no distribution vouches for it" in result.err
+    assert b"nobody but the site" in uvmirror("verify", path).out
+    uvmirror("import", path)
+    assert len(host.volumes()) == 2
+
+
+@pytest.mark.parametrize("form", ["detached", "clear-signed"])
+def test_an_added_image_with_its_checksum_file(bundle, uvmirror, refused, host, site, vendor,
+                                               distribution, both_keyrings, make_image, folder, form):
+    content = Bundle.read(bundle)
+    data = make_image("golden").read_bytes()
+    sums = sums_of(data)
+    word = (sums, distribution.detach_sign(sums)) if form == "detached" else \
+        (distribution.clearsign(sums), None)
+    content.add_image(site.key, data, *word)
+    path = content.save(folder / "debian.tar.zst")
+    refused(path, 4, options=("--require-origin", "--origin-keyring", vendor.keyring))
+    refused(path, 4, options=("--require-origin", "--origin-keyring", distribution.keyring))
+    result = uvmirror("show", "--json", *both_keyrings, path).lines[-1]
+    assert [image["origin_verified"] for image in result["images"]] == [
+        vendor.fingerprint, distribution.fingerprint]
+    uvmirror("verify", path)
+    uvmirror("import", *both_keyrings, path)
+    assert len(host.volumes()) == 2
+
+
+@pytest.mark.parametrize("lie", ["other bytes", "other name", "unsigned", "signed by the site",
+                                 "a vendor's product"])
+def test_an_added_image_that_its_distribution_does_not_bear_out(
+        bundle, refused, site, distribution, both_keyrings, make_image, folder, lie):
+    content = Bundle.read(bundle)
+    data = make_image("golden").read_bytes()
+    sums = sums_of(data + b"x" if lie == "other bytes" else data,
+                   "x.qcow2" if lie == "other name" else "debian.qcow2")
+    signer = site.key if lie == "signed by the site" else distribution
+    signature = None if lie == "unsigned" else signer.detach_sign(sums)
+    more = {"product": PRODUCT} if lie == "a vendor's product" else {}
+    content.add_image(site.key, data, sums, signature, **more)
+    result = refused(content.save(folder / "bad.tar.zst"), 4, options=both_keyrings)
+    assert b"bookworm amd64 1" in result.err
+
+
+def test_a_vendors_stream_does_not_pass_for_the_sites_own(bundle, refused, site, vendor, folder):
+    """Else all of its images would get away without the vendor's word."""
+    content = Bundle.read(bundle)
+    manifest = content.manifest
+    for entry in manifest["streams"] + manifest["images"]:
+        entry["content_id" if "content_id" in entry else "stream"] = bundles.LOCAL
+    content.sign(site.key, manifest)
+    refused(content.save(folder / "bad.tar.zst"), 4, options=("--origin-keyring", vendor.keyring))
+
+
 # ---- what is refused: content -------------------------------------------------------------------
 
 

@@ -7,7 +7,8 @@ import subprocess
 import pytest
 
 OLD = "20241004"
-COMMANDS = ["fetch", "import", "verify", "show", "list", "clean", "key", "init"]
+COMMANDS = ["fetch", "add", "bundle", "import", "verify", "show", "list", "clean", "key", "init",
+            "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

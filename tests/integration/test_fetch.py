@@ -3,9 +3,10 @@
 import fcntl
 import json
 import os
-import shutil
 import signal
 import stat
+import subprocess
+import termios
 import time
 
 import pytest
@@ -89,6 +90,36 @@ def test_standard_output(published, fetch, folder):
     assert images(folder / "b.tar.zst") == [(PRODUCT, NEW)]
 
 
+def test_one_image_that_does_not_come(published, fetch, web, folder, make_image):
+    """The others take their places in the mirror all the same; there is no bundle."""
+    jammy = "com.ubuntu.cloud:server:22.04:amd64"
+    published.add_image(OLD, make_image("c"), jammy, release="jammy", number="22.04", title="22.04")
+    published.write()
+    fetch("--no-bundle", source=web.url)
+    new = published.add_image(NEW, make_image("a"), jammy)
+    published.add_image("20241101", make_image("d"))
+    published.write()
+    os.unlink(published.path(new["path"]))
+    result = fetch("-o", folder / "b.tar.zst", source=web.url, code=3)
+    assert b"404" in result.err
+    assert not (folder / "b.tar.zst").exists()
+    fetched = fetch("-o", folder / "b.tar.zst", "release=noble", source=web.url)
+    assert b"downloaded" not in fetched.err
+    held = sorted(path.parent.name for path in (folder / "mirror").rglob("*.img"))
+    assert held == [f"release-{OLD}", "release-20241101"], "jammy's old one stays, noble's went"
+
+
+def test_an_older_stream_is_not_believed_to_supersede(published, fetch, folder, make_image):
+    fetch("--no-bundle", "release=noble")
+    del published.products[PRODUCT]["versions"][NEW]
+    published.write(updated=time.time() - 86400)
+    result = fetch("--no-bundle", "release=noble")
+    assert b"older than what the mirror holds" in result.err
+    assert len(list((folder / "mirror").rglob("*.img"))) == 2
+    fetch("--no-bundle", "--allow-older", "release=noble")
+    assert [path.parent.name for path in (folder / "mirror").rglob("*.img")] == [f"release-{OLD}"]
+
+
 # ---- filters ------------------------------------------------------------------------------------
 
 
@@ -107,8 +138,8 @@ def test_filters_choose(published, fetch, folder, filters, expected):
     assert images(folder / "b.tar.zst") == [(PRODUCT, version) for version in expected]
 
 
-def test_arch_is_implied_unless_named(published, fetch, folder):
-    fetch("-o", folder / "b.tar.zst", "--no-bundle", "-n", "release=noble", "arch=riscv64")
+def test_arch_is_implied_unless_named(published, fetch):
+    fetch("-n", "release=noble", "arch=riscv64")
     result = fetch("-n", "arch~.")
     assert "riscv64" in (result.out + result.err).decode()
     result = fetch("-n")
@@ -136,6 +167,38 @@ def test_dry_run_makes_nothing(published, fetch, folder):
     (folder / "mirror").mkdir()
     fetch("-n", "release=noble")
     assert os.listdir(folder / "mirror") == []
+
+
+def test_dry_run_says_what_it_comes_to(published, fetch, folder, site):
+    item = published.products[PRODUCT]["versions"][NEW]["items"]["disk1.img"]
+    *_, total = fetch("-n", "--json", "release=noble").lines
+    assert total.pop("bundle_bytes_max") > item["size"]
+    assert total == {"event": "total", "images": 1, "bytes": item["size"], "to_download": 1,
+                     "download_bytes": item["size"], "signer": site.key.fingerprint}
+    fetch("--no-bundle", "release=noble")
+    *_, total = fetch("-n", "--json", "--no-bundle", "release=noble").lines
+    assert (total["to_download"], total["bundle_bytes_max"], total["signer"]) == (0, 0, None)
+
+
+def test_dry_run_foresees_a_missing_key(published, fetch, folder):
+    result = fetch("-n", "--homedir", folder / "none", "release=noble")
+    assert b"would fail" in result.err and b"uvmirror key generate" in result.err
+    assert b"would fail" not in fetch("-n", "release=noble").err
+
+
+def test_dry_run_foresees_a_full_disk(published, fetch, folder):
+    published.products[PRODUCT]["versions"][NEW]["items"]["disk1.img"]["size"] = 1 << 49
+    published.write()
+    for mirror in ((), ("--mirror", folder / "not" / "yet")):
+        result = fetch("-n", "release=noble", *mirror)
+        assert b"would fail" in result.err and b"the mirror with the bundle needs" in result.err
+    assert not (folder / "not").exists()
+    assert b"the mirror with the bundle needs" in fetch("release=noble", code=6).err
+
+
+def test_dry_run_into_a_full_disk(published, fetch, folder):
+    result = fetch("-n", "release=noble", code=6, wrap=("sh", "-c", 'exec "$@" >/dev/full', "sh"))
+    assert b"No space left" in result.err
 
 
 # ---- the place of the bundle --------------------------------------------------------------------
@@ -186,6 +249,27 @@ def test_standard_output_is_closed(published, fetch, folder):
     fetch("-o", "-", "release=noble", code=1, wrap=("sh", "-c", 'exec "$@" >&-', "sh"))
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_reader_who_does_not_read(published, uvmirror, fetch, vendor, site, folder, number):
+    """Whoever waits for him can still be stopped."""
+    fetch("--no-bundle", "release=noble")
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [uvmirror.path, "fetch", "--source", published.root, "--keyring", vendor.keyring, "--mirror",
+         folder / "mirror", "--state-dir", site.state, "-o", "-", "release=noble"],
+        stdout=writer, stderr=subprocess.PIPE, env=uvmirror.environment())
+    os.close(writer)
+    waiting, before = bytearray(4), None
+    while waiting == bytes(4) or waiting != before:  # until nothing more goes in
+        before = bytes(waiting)
+        time.sleep(0.2)
+        fcntl.ioctl(reader, termios.FIONREAD, waiting)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    os.close(reader)
+    assert process.returncode == 130 and b"interrupted" in said
+
+
 # ---- refused ------------------------------------------------------------------------------------
 
 
@@ -202,60 +286,6 @@ def test_image_of_the_mirror_was_changed(published, fetch, folder):
     assert not [name for name in os.listdir(folder) if ".tar.zst" in name]
     path.unlink()
     fetch("-o", folder / "b.tar.zst", "release=noble")
-
-
-def test_tampered_image(published, fetch, web, nothing_written):
-    path = published.path(published.products[PRODUCT]["versions"][NEW]["items"]["disk1.img"]["path"])
-    with open(path, "r+b") as image:
-        image.seek(5000)
-        image.write(b"evil")
-    fetch("-o", "x.tar.zst", "release=noble", source=web.url, code=5)
-    nothing_written()
-
-
-@pytest.mark.parametrize("change", [-1, 1])
-def test_image_of_another_length(published, fetch, web, nothing_written, change):
-    path = published.path(published.products[PRODUCT]["versions"][NEW]["items"]["disk1.img"]["path"])
-    os.truncate(path, os.path.getsize(path) + change)
-    result = fetch("-o", "x.tar.zst", "release=noble", source=web.url, code=None)
-    assert result.code in (3, 5), str(result)
-    nothing_written()
-
-
-def test_image_is_not_there(published, fetch, web, nothing_written):
-    os.unlink(published.path(
-        published.products[PRODUCT]["versions"][NEW]["items"]["disk1.img"]["path"]))
-    result = fetch("-o", "x.tar.zst", "release=noble", source=web.url, code=3)
-    assert b"404" in result.err
-    nothing_written()
-
-
-def test_interrupted_download_goes_on(published, fetch, web, folder):
-    """What is there of a download is kept, and only the rest is asked for."""
-    item = published.products[PRODUCT]["versions"][NEW]["items"]["disk1.img"]
-    path = published.path(item["path"])
-    whole = open(path, "rb").read()
-    os.truncate(path, len(whole) // 2)
-    fetch("--no-bundle", "release=noble", source=web.url, code=None)
-    with open(path, "wb") as image:
-        image.write(whole)
-    fetch("--no-bundle", "release=noble", source=web.url)
-    with open(folder / "mirror" / item["path"], "rb") as got:
-        assert got.read() == whole
-
-
-def test_wrong_key(published, fetch, stranger, nothing_written):
-    fetch("-o", "x.tar.zst", "release=noble", keyring=stranger.keyring, code=4)
-    nothing_written()
-
-
-def test_keyring_missing(published, fetch, folder):
-    fetch("release=noble", keyring=folder / "nothing.gpg", code=4)
-
-
-def test_server_is_not_there(published, fetch):
-    result = fetch("release=noble", source="http://127.0.0.1:1/", code=3)
-    assert b"127.0.0.1" in result.err
 
 
 def test_source_is_not_there(published, fetch, folder, web):
@@ -281,220 +311,6 @@ def test_no_authentication_is_loud_and_recorded(published, fetch, uvmirror, host
     assert stream["verified_by"] is None
     uvmirror("import", folder / "b.tar.zst", code=4)
     uvmirror("import", "--no-authentication", folder / "b.tar.zst")
-
-
-def broken(path, text):
-    """A damage of a signed file: its new bytes."""
-    with open(path, "rb") as file:
-        data = file.read()
-    with open(path, "wb") as file:
-        file.write(text(data))
-
-
-DAMAGES = {
-    "text before": lambda data: b"hello\n" + data,
-    "text behind": lambda data: data + b"hello\n",
-    "two messages": lambda data: data + data,
-    "cut": lambda data: data[:-40],
-    "empty": lambda data: b"",
-    "one bit": lambda data: data.replace(b"ubuntu", b"ubunuu", 1),
-    "unsigned": lambda data: data.split(b"\n\n", 1)[1].split(b"-----BEGIN PGP SIG")[0],
-    "odd header": lambda data: data.replace(b"Hash:", b"Comment: x\nHash:", 1),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-@pytest.mark.parametrize("file", STREAMS, ids=["index", "products"])
-def test_damaged_signature(published, fetch, nothing_written, damage, file):
-    broken(published.path(file), damage)
-    fetch("-o", "x.tar.zst", "release=noble", code=4)
-    nothing_written()
-
-
-def test_products_signed_by_another(published, fetch, stranger, nothing_written):
-    """The index is the vendor's; verification does not end there."""
-    path = published.path(f"{PRODUCTS_PATH}.json")
-    with open(path, "rb") as file:
-        signed = stranger.clearsign(file.read())
-    with open(published.path(f"{PRODUCTS_PATH}.sjson"), "wb") as out:
-        out.write(signed)
-    fetch("-o", "x.tar.zst", "release=noble", code=4)
-    nothing_written()
-
-
-def item_of(stream):
-    return stream["products"][PRODUCT]["versions"][NEW]["items"]["disk1.img"]
-
-
-def changed(**values):
-    def change(stream):
-        for key, value in values.items():
-            if value is None:
-                del item_of(stream)[key]
-            else:
-                item_of(stream)[key] = value
-    return change
-
-
-def other_content_id(stream):
-    stream["content_id"] = "com.ubuntu.cloud:daily:download"
-
-
-def other_format(stream):
-    stream["format"] = "products:2.0"
-
-
-def version_with_slash(stream):
-    versions = stream["products"][PRODUCT]["versions"]
-    versions["2025/../.."] = versions[NEW]
-
-
-
-def two_hashes_for_one_path(stream):
-    versions = stream["products"][PRODUCT]["versions"]
-    versions[NEW]["items"]["disk1.img"]["path"] = versions[OLD]["items"]["disk1.img"]["path"]
-
-
-@pytest.mark.parametrize("change", [
-    changed(path="../../etc/passwd"), changed(path="/etc/passwd"), changed(path="a//b"),
-    changed(path="a/../b"), changed(path="a\\b"), changed(path="a\u0000b"), changed(path="a%2e%2e/b"),
-    changed(path="http://x/y"), changed(path="uvmirror/lock"), changed(path="streams/v1/x"),
-    changed(path=None), changed(size=None), changed(size=-1), changed(size=1e300),
-    changed(size="many"), changed(size=2 ** 63), changed(sha256="abc"), changed(sha256=None),
-    other_content_id, other_format, version_with_slash, two_hashes_for_one_path,
-], ids=lambda change: getattr(change, "__name__", "x"))
-def test_signed_and_wrong(published, fetch, nothing_written, change):
-    published.write(change=change)
-    result = fetch("--max", "2", "-o", "x.tar.zst", "release=noble", code=None)
-    assert result.code in (3, 5), str(result)
-    nothing_written()
-
-
-# ---- odd and legal ------------------------------------------------------------------------------
-
-
-def test_size_as_a_string(published, fetch, folder):
-    size = published.products[PRODUCT]["versions"][NEW]["items"]["disk1.img"]["size"]
-    published.write(change=changed(size=str(size)))
-    fetch("-o", folder / "b.tar.zst", "release=noble")
-    assert images(folder / "b.tar.zst") == [(PRODUCT, NEW)]
-
-
-def test_upper_case_checksum(published, fetch, folder):
-    sha256 = published.products[PRODUCT]["versions"][NEW]["items"]["disk1.img"]["sha256"]
-    published.write(change=changed(sha256=sha256.upper()))
-    fetch("-o", folder / "b.tar.zst", "release=noble")
-
-
-def odd_but_legal(stream):
-    versions = stream["products"][PRODUCT]["versions"]
-    versions["20991231"] = {"items": {}}
-    versions["current"] = {}
-    stream["products"][PRODUCT]["requirements"] = {"secureboot": "false"}
-    stream["products"][PRODUCT]["release_title"] = "24.04 LTS, \u201cnoble\u201d"
-    stream["unknown"] = {"deep": [1, 2, {"er": None}]}
-    del stream["updated"]
-
-
-def test_odd_but_legal(published, fetch, folder):
-    published.write(change=odd_but_legal)
-    fetch("-o", folder / "b.tar.zst", "release=noble")
-    assert images(folder / "b.tar.zst") == [(PRODUCT, NEW)]
-
-
-def test_a_bad_item_that_nobody_asked_for_does_no_harm(published, fetch, folder):
-    def change(stream):
-        stream["products"][PRODUCT]["versions"][OLD]["items"]["disk1.img"]["path"] = "../x"
-
-    published.write(change=change)
-    fetch("-o", folder / "b.tar.zst", "release=noble")
-    assert images(folder / "b.tar.zst") == [(PRODUCT, NEW)]
-
-
-def test_colons_and_tildes_in_a_path(mirror, fetch, web, make_image, folder):
-    mirror.add_image(NEW, make_image("a"))
-    item = mirror.products[PRODUCT]["versions"][NEW]["items"]["disk1.img"]
-    odd = "odd dir/20241018_07:42/a+b~c,d%20e.img"
-    os.makedirs(os.path.dirname(mirror.path(odd)))
-    shutil.move(mirror.path(item["path"]), mirror.path(odd))
-    item["path"] = odd
-    mirror.write()
-    fetch("-o", folder / "b.tar.zst", "release=noble", source=web.url)
-    assert (folder / "mirror" / odd).exists()
-    assert odd in Bundle.read(folder / "b.tar.zst").names()
-
-
-# ---- the user's own GnuPG -----------------------------------------------------------------------
-
-
-def test_own_keyring_plays_no_part(published, fetch, stranger, folder):
-    """The stranger's key in ~/.gnupg, as trusted as can be, makes nothing trusted."""
-    with open(published.path(f"{INDEX_PATH}.json"), "rb") as file:
-        signed = stranger.clearsign(file.read())
-    with open(published.path(f"{INDEX_PATH}.sjson"), "wb") as out:
-        out.write(signed)
-    fetch("release=noble", code=4, env={"GNUPGHOME": stranger.homedir, "HOME": folder})
-
-
-def test_no_agent_is_left(published, uvmirror, vendor, folder):
-    """Neither of making a key, nor of signing with it, nor of verifying."""
-    before = agents()
-    state = folder / "state"
-    uvmirror("key", "generate", "--state-dir", state)
-    uvmirror("fetch", "--source", published.root, "--keyring", vendor.keyring, "--mirror",
-             folder / "mirror", "--state-dir", state, "-o", folder / "b.tar.zst", "release=noble")
-    end = time.monotonic() + 3  # an agent that was told to end may need a moment
-    while agents() != before and time.monotonic() < end:
-        time.sleep(0.05)
-    assert agents() == before
-
-
-def test_a_users_agent_stays(published, fetch, site, folder):
-    """One that ran before us may hold passphrases, and is none of ours to end."""
-    site.key.detach_sign(b"")
-    before = agents()
-    assert any(str(site.key.homedir) in command for command in before)
-    fetch("-o", folder / "b.tar.zst", "release=noble")
-    assert agents() == before
-
-
-def test_ctrl_c_while_gnupg_runs(published, fetch, uvmirror, vendor, site, folder):
-    """Ctrl-C ends GnuPG as well, which must not look like a signature that is no good."""
-    fetch("-o", folder / "b.tar.zst", "release=noble")
-    (folder / "tmp").mkdir()
-    codes = set()
-    for step in range(12):
-        process = uvmirror.start("verify", "--keyring", site.keyring, folder / "b.tar.zst",
-                                 env={"TMPDIR": folder / "tmp"}, start_new_session=True)
-        wait_for_gnupg(process, folder / "tmp")
-        time.sleep(step * 0.003)
-        try:
-            os.killpg(process.pid, signal.SIGINT)
-        except ProcessLookupError:
-            pass
-        process.communicate(timeout=30)
-        codes.add(process.returncode)
-        assert os.listdir(folder / "tmp") == []
-    assert codes <= {0, 130} and 130 in codes
-
-
-def wait_for_gnupg(process, folder):
-    """Until it has a home folder, or the process has ended."""
-    while not os.listdir(folder) and process.poll() is None:
-        time.sleep(0.001)
-
-
-def agents():
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                command = file.read().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if "gpg-agent" in command or "keyboxd" in command:
-            found.append(command)
-    return sorted(found)
 
 
 # ---- output -------------------------------------------------------------------------------------
