@@ -99,7 +99,7 @@ static bool confine_files(const struct uvm_strings *writable)
     for (size_t i = 0; i < writable->count; i++)
         allow(rules, writable->items[i], set.files);
     allow(rules, uvm_temporary_folder(), set.files);
-    allow(rules, "/dev/shm", set.files); /* semaphores of libraries; gone with the machine's power */
+    allow(rules, "/dev/shm", set.files);             /* libraries' semaphores */
     allow(rules, "/dev/null", set.files & OF_FILES); /* GnuPG's standard output */
     return syscall(LANDLOCK_CONFINE, rules, 0) == 0;
 }
