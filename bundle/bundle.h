@@ -122,7 +122,8 @@ bool bundle_manifest_parse(const void *text, size_t len, struct bundle_manifest 
                            struct uvm_error *err);
 
 /* "uvmirror-20241004T093000Z.tar.zst": the name under which a bundle is written into a folder. The
- * time is the serial, so that no two bundles of one mirror share a name. */
+ * time is the serial, so that no two bundles of one mirror share a name; nor do those of several
+ * mirrors in one folder, since bundle_create takes a later serial when the name is taken. */
 char *bundle_file_name(const struct bundle_manifest *m);
 
 /* Bytes of all payloads, each counted once. */
@@ -171,8 +172,10 @@ void bundle_created_clear(struct bundle_created *created);
 
 /* Writes a bundle of all selected images: takes a serial, builds manifest, reduced and re-signed
  * streams, signs, and writes tar and zstd in one pass. An image is hashed again on its way unless
- * the download has just done so; a file of the mirror that changed is UVM_CONTENT. The output has its final name only when it is
- * complete and synced; on any failure nothing is left. The small members are kept in the tree. */
+ * the download has just done so; a file of the mirror that changed is UVM_CONTENT. The output has its
+ * final name only when it is complete and synced; on any failure nothing is left. A file that is given
+ * as output is replaced; in a folder nothing is: UVM_FAILED when another one got the name first. The
+ * small members are kept in the tree. */
 bool bundle_create(const struct bundle_create_options *options, struct bundle_created *ret_created,
                    struct uvm_error *err);
 

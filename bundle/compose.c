@@ -142,8 +142,11 @@ static bool add_content(struct bundle_manifest *m, const struct bundle_chosen *c
 static bool number(struct bundle_manifest *m, const struct bundle_create_options *o,
                    struct uvm_error *err)
 {
-    if (!mirror_tree_next_serial(o->tree, o->now, &m->serial, err))
-        return false;
+    /* Another mirror may write into the same folder: its bundle of this second has the name. */
+    do
+        if (!mirror_tree_next_serial(o->tree, o->now, &m->serial, err))
+            return false;
+    while (bundle_output_is_taken(o->output, m));
     char *id = make_id(m);
     free(m->id);
     m->id = id;

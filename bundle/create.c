@@ -81,6 +81,12 @@ static bool read_back(const struct output *out, struct bundle_file *file, struct
     return bundle_file_read_back(file->fd, &check, out->options->observer, err);
 }
 
+/* A name that was asked for is the output itself. */
+static bool is_generated(const struct output *out, const char *path)
+{
+    return strcmp(path, out->options->output) != 0;
+}
+
 static bool write_to_file(const struct output *out, const char *path, struct uvm_error *err)
 {
     __attribute__((cleanup(bundle_file_clear))) struct bundle_file file = {.fd = -1};
@@ -91,7 +97,9 @@ static bool write_to_file(const struct output *out, const char *path, struct uvm
     flock(place.fd, LOCK_EX | LOCK_NB); /* only says that somebody still writes it */
     bundle_file_init(&file, place.fd, path, hashed ? BUNDLE_HASHED : BUNDLE_UNHASHED);
     return write_to(out, (struct bundle_sink){bundle_file_write, &file}, path, err) &&
-           (!hashed || read_back(out, &file, err)) && uvm_outfile_commit(&place, err) &&
+           (!hashed || read_back(out, &file, err)) &&
+           (is_generated(out, path) ? uvm_outfile_commit_new(&place, err)
+                                    : uvm_outfile_commit(&place, err)) &&
            bundle_sync_folder_of(path, out->read_back, err);
 }
 
@@ -120,6 +128,7 @@ static bool write_to_parts(const struct output *out, const char *path, struct uv
     const struct bundle_sums *sums;
     struct bundle_parts_options options = {.part_size = out->options->part_size,
                                            .read_back = out->read_back,
+                                           .named = is_generated(out, path),
                                            .observer = out->options->observer};
     if (!bundle_parts_new(path, &options, &parts, err) ||
         !write_to(out, bundle_parts_sink(parts), path, err) ||

@@ -204,6 +204,7 @@ struct bundle_parts_options {
     enum bundle_read_back read_back; /* ALWAYS or NEVER */
     const unsigned *only;            /* numbers of the parts to be written; NULL = all */
     size_t only_count;
+    bool named; /* by bundle_file_name: nothing that is there is replaced or removed */
     const struct uvm_observer *observer;
 };
 struct bundle_parts;
@@ -221,7 +222,8 @@ struct bundle_sink bundle_parts_sink(struct bundle_parts *p);
 bool bundle_parts_finish(struct bundle_parts *p, const struct bundle_sums **ret_sums,
                          struct uvm_error *err);
 /* Gives the parts their names and then the sums, if there are any. A single part gets the plain
- * name, unless it was asked for by number. */
+ * name, unless it was asked for by number. A bundle of that name is replaced, with all its parts,
+ * unless the name was generated: then UVM_FAILED, and it is as it was. */
 bool bundle_parts_commit(struct bundle_parts *p, const struct uvm_buf *sums_file,
                          struct uvm_error *err);
 
@@ -232,6 +234,10 @@ char *bundle_path_in(const char *folder, const char *name);
 
 /* The file that is to be written: in a folder it has the name that bundle_file_name gives it. */
 char *bundle_output_path(const char *output, const struct bundle_manifest *m);
+
+/* Whether that name is generated and some file has it already: a bundle, its parts or sums, or one
+ * that is being written. */
+bool bundle_output_is_taken(const char *output, const struct bundle_manifest *m);
 
 /* Removes what killed runs left in the folder of `path`: unfinished bundles that nobody holds a
  * lock on. Whoever writes one holds such a lock. */

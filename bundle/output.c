@@ -34,6 +34,27 @@ char *bundle_output_path(const char *output, const struct bundle_manifest *m)
     return bundle_path_in(output, name);
 }
 
+/* "NAME", "NAME.001", "NAME.sums", ".NAME.XXXXXX" */
+static bool is_named(const char *entry, const char *name)
+{
+    size_t len = strlen(name);
+    entry += entry[0] == '.';
+    return strncmp(entry, name, len) == 0 && (entry[len] == 0 || entry[len] == '.');
+}
+
+bool bundle_output_is_taken(const char *output, const struct bundle_manifest *m)
+{
+    uvm_auto_free char *name = bundle_file_name(m);
+    DIR *dir = strcmp(output, "-") == 0 ? NULL : opendir(output); /* a file has its own name */
+    bool taken = false;
+    if (!dir)
+        return false;
+    for (struct dirent *entry; !taken && (entry = readdir(dir));)
+        taken = is_named(entry->d_name, name);
+    closedir(dir);
+    return taken;
+}
+
 char *bundle_output_folder(const char *output)
 {
     if (strcmp(output, "-") == 0)

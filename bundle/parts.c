@@ -215,16 +215,25 @@ static void drop_old_parts(const struct bundle_parts *p)
     }
 }
 
-static bool place(struct bundle_parts *p, const char *made, const char *name, struct uvm_error *err)
+static bool replace(const struct bundle_parts *p, const char *made, const char *path,
+                    struct uvm_error *err)
 {
-    uvm_auto_free char *path = bundle_path_in(p->folder, name);
     struct stat st;
     if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
         return uvm_fail(err, UVM_FAILED, "%s is not a file, and not to be replaced by one", path);
     if (renameat(p->work_fd, made, AT_FDCWD, path) < 0)
         return uvm_fail_errno(err, UVM_FAILED, "%s", path);
-    uvm_strings_add(&p->placed, path);
     return true;
+}
+
+static bool place(struct bundle_parts *p, const char *made, const char *name, struct uvm_error *err)
+{
+    uvm_auto_free char *path = bundle_path_in(p->folder, name);
+    bool placed = p->options->named ? uvm_rename_new(p->work_fd, made, path, err)
+                                    : replace(p, made, path, err);
+    if (placed)
+        uvm_strings_add(&p->placed, path);
+    return placed;
 }
 
 static bool place_parts(struct bundle_parts *p, struct uvm_error *err)
@@ -261,14 +270,15 @@ bool bundle_parts_commit(struct bundle_parts *p, const struct uvm_buf *sums_file
     uvm_auto_free char *sums_path = bundle_path_in(p->folder, sums);
     if (sums_file && !make_sums(p, sums_file, sums, err))
         return false;
-    if ((sums_file && !drop_old_sums(p, err)) || !place_parts(p, err) ||
+    bool replaces = sums_file && !p->options->named;
+    if ((replaces && !drop_old_sums(p, err)) || !place_parts(p, err) ||
         !bundle_sync_folder_of(sums_path, read_back, err))
         return false;
-    if (sums_file) {
+    if (replaces)
         drop_old_parts(p);
-        if (!place(p, sums, sums, err) || !bundle_sync_folder_of(sums_path, read_back, err))
-            return false;
-    }
+    if (sums_file &&
+        (!place(p, sums, sums, err) || !bundle_sync_folder_of(sums_path, read_back, err)))
+        return false;
     uvm_strings_clear(&p->placed); /* they stay */
     return true;
 }

@@ -223,8 +223,16 @@ struct uvm_outfile {
 bool uvm_outfile_open(struct uvm_outfile *file, const char *path, mode_t mode,
                       struct uvm_error *err);
 bool uvm_outfile_commit(struct uvm_outfile *file, struct uvm_error *err);
+/* The same for a name that nobody asked for: what has it already, of whatever kind, stays there, and
+ * that is UVM_FAILED. */
+bool uvm_outfile_commit_new(struct uvm_outfile *file, struct uvm_error *err);
 void uvm_outfile_clear(struct uvm_outfile *file);
 #define uvm_auto_outfile __attribute__((cleanup(uvm_outfile_clear))) struct uvm_outfile
+
+/* Gives a file in a folder (AT_FDCWD = here) a path, on the same file system, that must be free:
+ * UVM_FAILED when it is not. Of two at once, one fails, but on a file system which can neither rename
+ * that way nor link, such as FAT through FUSE. */
+bool uvm_rename_new(int dir_fd, const char *name, const char *path, struct uvm_error *err);
 
 /* Replaces a small file atomically and durably. */
 bool uvm_file_replace(const char *path, mode_t mode, const void *data, size_t len,

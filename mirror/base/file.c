@@ -242,15 +242,59 @@ bool uvm_outfile_open(struct uvm_outfile *file, const char *path, mode_t mode,
     return true;
 }
 
-bool uvm_outfile_commit(struct uvm_outfile *file, struct uvm_error *err)
+/* As link(2) and unlink(2), and what knows no links is at least looked at. */
+static bool rename_checked(int dir_fd, const char *name, const char *path)
+{
+    struct stat st;
+    if (linkat(dir_fd, name, AT_FDCWD, path, 0) == 0) {
+        unlinkat(dir_fd, name, 0); /* a hidden name too many does no harm */
+        return true;
+    }
+    if (errno == EEXIST || lstat(path, &st) == 0) {
+        errno = EEXIST;
+        return false;
+    }
+    return renameat(dir_fd, name, AT_FDCWD, path) == 0;
+}
+
+bool uvm_rename_new(int dir_fd, const char *name, const char *path, struct uvm_error *err)
+{
+    if (renameat2(dir_fd, name, AT_FDCWD, path, RENAME_NOREPLACE) == 0 ||
+        ((errno == EINVAL || errno == ENOSYS) && rename_checked(dir_fd, name, path)))
+        return true;
+    if (errno == EEXIST)
+        return uvm_fail(err, UVM_FAILED,
+                        "%s was put there meanwhile, and is not replaced: run this again", path);
+    return uvm_fail_errno(err, UVM_FAILED, "%s", path);
+}
+
+static bool close_synced(struct uvm_outfile *file, struct uvm_error *err)
 {
     if (fsync(file->fd) < 0)
         return uvm_fail_errno(err, UVM_FAILED, "%s", file->path);
     int fd = uvm_steal_fd(&file->fd);
-    if (close(fd) < 0 || rename(file->tmp_path, file->path) < 0)
-        return uvm_fail_errno(err, UVM_FAILED, "%s", file->path);
+    return close(fd) == 0 || uvm_fail_errno(err, UVM_FAILED, "%s", file->path);
+}
+
+static bool stands(struct uvm_outfile *file, struct uvm_error *err)
+{
     free(UVM_STEAL(file->tmp_path));
     return uvm_sync_dir_of(file->path, err);
+}
+
+bool uvm_outfile_commit(struct uvm_outfile *file, struct uvm_error *err)
+{
+    if (!close_synced(file, err))
+        return false;
+    if (rename(file->tmp_path, file->path) < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "%s", file->path);
+    return stands(file, err);
+}
+
+bool uvm_outfile_commit_new(struct uvm_outfile *file, struct uvm_error *err)
+{
+    return close_synced(file, err) && uvm_rename_new(AT_FDCWD, file->tmp_path, file->path, err) &&
+           stands(file, err);
 }
 
 void uvm_outfile_clear(struct uvm_outfile *file)

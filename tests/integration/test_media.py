@@ -461,6 +461,17 @@ def test_whatever_fails_leaves_nothing(bundle_of, stick, uvmirror, folder):
     assert failed > 15
 
 
+@SHAPES
+@pytest.mark.parametrize("calls", ["renameat2", "renameat2,linkat"])
+def test_a_file_system_without_exclusive_renames(bundle_of, stick, uvmirror, shape, calls):
+    for count in (1, 2):
+        bundle_of("-o", stick, *shape, wrap=inject(calls, "error=EINVAL"))
+        firsts = [name for name in visible(stick) if name.endswith((".zst", ".zst.001"))]
+        assert len(firsts) == count
+        assert everything(stick) == visible(stick)
+        uvmirror("verify", stick)
+
+
 def test_a_killed_run_leaves_nothing_for_long(bundle_of, stick, uvmirror):
     bundle_of("-o", stick / "x.tar.zst", "--split", PART, code=None,
               wrap=inject("renameat", "signal=KILL", 3))

@@ -169,6 +169,28 @@ static void test_outfile_is_whole_or_not_there(void **state)
     assert_int_equal(st.st_mode & 07777, 0640);
 }
 
+static void test_outfile_that_replaces_nothing(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_free char *path = in_scratch("out");
+    uvm_auto_buf buf = {0};
+    for (int i = 0; i < 2; i++) {
+        uvm_auto_outfile file = UVM_OUTFILE_INIT;
+        assert_true(uvm_outfile_open(&file, path, 0640, &err));
+        assert_true(uvm_write_all(file.fd, i == 0 ? "first" : "other", 5, &err));
+        assert_int_equal(uvm_outfile_commit_new(&file, &err), i == 0);
+    }
+    assert_int_equal(err.code, UVM_FAILED);
+    assert_non_null(strstr(err.message, "is not replaced"));
+    uvm_error_clear(&err);
+    assert_true(uvm_file_read(path, 5, &buf, &err));
+    assert_string_equal(buf.data, "first");
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(scratch), 0); /* nothing else was left in it */
+    assert_int_equal(mkdir(scratch, 0700), 0);
+}
+
 static void test_file_read_refuses(void **state)
 {
     (void)state;
@@ -366,6 +388,8 @@ int main(void)
         cmocka_unit_test(test_pipe_takes_all),
         cmocka_unit_test(test_pipe_whose_reader_sleeps),
         cmocka_unit_test(test_pipe_whose_reader_has_gone),
+        cmocka_unit_test_setup_teardown(test_outfile_that_replaces_nothing, make_scratch,
+                                        remove_scratch),
         cmocka_unit_test_setup_teardown(test_outfile_is_whole_or_not_there, make_scratch,
                                         remove_scratch),
         cmocka_unit_test_setup_teardown(test_file_read_refuses, make_scratch, remove_scratch),

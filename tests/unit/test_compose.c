@@ -3,6 +3,9 @@
 #include "bundle_world.h"
 #include "mirror/tree.h"
 
+#include <dirent.h>
+#include <sys/stat.h>
+
 #define SECOND_ID "net.example:daily"
 #define CLUSTER   512u
 
@@ -278,6 +281,92 @@ static void test_three_streams(void **state)
     uvm_auto_free char *message = NULL;
     if (verify_as(path, all.trust_site, &message) != UVM_OK)
         fail_msg("%s", message);
+}
+
+/* ---- names in a folder ---- */
+
+#define SMALL_PART 1000
+
+/* Two mirrors that were alike until now: they would give their next bundles one name. */
+static void test_two_mirrors_one_folder(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_free char *twin = path_of("twin"), *folder = path_of("shared");
+    uvm_auto_free char *copy = uvm_format("cp -r %s/mirror %s", all.dir, twin);
+    UVM_AUTO(mirror_tree_free) struct mirror_tree *tree = NULL;
+    assert_int_equal(system(copy), 0);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    must(mirror_tree_open(twin, &tree, &err), &err);
+    struct bundle_create_options options = create_options(folder);
+    struct bundle_created made[4];
+    for (size_t i = 0; i < 4; i++) {
+        options.tree = i % 2 ? tree : all.tree;
+        options.part_size = i / 2 ? SMALL_PART : 0;
+        must(bundle_create(&options, &made[i], &err), &err);
+        assert_true((made[i].parts > 1) == (i / 2 == 1));
+    }
+    for (size_t i = 0; i < 4; i++) {
+        uvm_auto_free char *sums = uvm_format("%s.sums", made[i].path);
+        assert_int_equal(verify_as(made[i].parts ? sums : made[i].path, all.trust_site, NULL),
+                         UVM_OK);
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(made[i].path, made[j].path);
+    }
+    for (size_t i = 0; i < 4; i++)
+        bundle_created_clear(&made[i]);
+}
+
+/* Somebody who takes a name while a bundle is written that is to have it. */
+static void take_name(void *opaque, const struct uvm_event *event)
+{
+    (void)event;
+    put(opaque, "other", 5);
+}
+
+/* Returns how many files the folder then holds. */
+static size_t meet(const char *suffix, uint64_t part_size)
+{
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_free char *folder = path_of("meeting");
+    struct bundle_created before = {0}, created = {0};
+    uvm_auto_buf found = {0};
+    size_t count = 0;
+    assert_true(mkdir(folder, 0700) == 0);
+    uvm_auto_free char *elsewhere = path_of("elsewhere.tar.zst");
+    create(elsewhere, &before);
+    before.manifest->serial++; /* the next one's */
+    uvm_auto_free char *name = bundle_file_name(before.manifest);
+    uvm_auto_free char *place = uvm_format("meeting/%s%s", name, suffix);
+    uvm_auto_free char *path = path_of(place);
+    struct uvm_observer observer = {.event = take_name, .opaque = place};
+    struct bundle_create_options options = create_options(folder);
+    options.observer = &observer;
+    options.part_size = part_size;
+    options.read_back = BUNDLE_READ_BACK_ALWAYS;
+    assert_false(bundle_create(&options, &created, &err));
+    assert_int_equal(err.code, UVM_FAILED);
+    assert_non_null(strstr(err.message, "is not replaced"));
+    uvm_error_clear(&err);
+    must(uvm_file_read(path, 100, &found, &err), &err);
+    assert_string_equal(found.data, "other");
+    DIR *dir = opendir(folder);
+    for (struct dirent *entry; (entry = readdir(dir));)
+        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+    closedir(dir);
+    must(uvm_remove_tree(folder, &err), &err);
+    bundle_created_clear(&before);
+    return count;
+}
+
+static void test_a_generated_name_replaces_nothing(void **state)
+{
+    (void)state;
+    assert_int_equal(meet("", 0), 1);
+    assert_int_equal(meet("", UINT64_MAX), 1); /* a single part */
+    assert_int_equal(meet(".001", SMALL_PART), 1);
+    assert_int_equal(meet(".002", SMALL_PART), 1);
+    assert_int_equal(meet(".sums", SMALL_PART), 1);
 }
 
 /* Each vendor's file is checked with the keys that the receiver has. */
@@ -713,6 +802,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_three_streams),
+        cmocka_unit_test(test_two_mirrors_one_folder),
+        cmocka_unit_test(test_a_generated_name_replaces_nothing),
         cmocka_unit_test(test_two_vendors),
         cmocka_unit_test(test_origins_do_not_stand_for_each_other),
         cmocka_unit_test(test_same_bytes),
