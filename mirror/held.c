@@ -318,8 +318,7 @@ bool mirror_record_save(const struct mirror_tree *t, const struct mirror_record 
     if (strlen(text) > RECORD_MAX)
         return uvm_fail(err, UVM_SPACE, "%s: the record of what the mirror holds is too long",
                         r->content_id);
-    if (!mirror_origin_folder(t, err) ||
-        !uvm_file_replace(file, FILE_MODE, text, strlen(text), err))
+    if (!mirror_kept_folder(t, err) || !uvm_file_replace(file, FILE_MODE, text, strlen(text), err))
         return uvm_prefix(err, "cannot record what the mirror holds of %s", r->content_id);
     return true;
 }

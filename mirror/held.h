@@ -74,16 +74,16 @@ void mirror_record_put_all(json_t *images, const struct mirror_selection *select
 struct mirror_image mirror_record_image(const json_t *entry);
 
 /* Makes the folder of records and kept files. */
-bool mirror_origin_folder(const struct mirror_tree *t, struct uvm_error *err);
+bool mirror_kept_folder(const struct mirror_tree *t, struct uvm_error *err);
 
 /* Keeps a stream's file, durably; *ret_name is its checksum, by which a record names it. The caller
  * frees it. */
-bool mirror_origin_keep(const struct mirror_tree *t, const struct mirror_stream *stream,
-                        char **ret_name, struct uvm_error *err);
+bool mirror_kept_add(const struct mirror_tree *t, const struct mirror_stream *stream,
+                     char **ret_name, struct uvm_error *err);
 
 /* Removes every kept file that is not a key of `named`, and what a run that died left half
  * written. */
-void mirror_origin_sweep(const struct mirror_tree *t, const json_t *named);
+void mirror_kept_sweep(const struct mirror_tree *t, const json_t *named);
 
 /* The stream as it is held; NULL, without error, when it is not. Errors as mirror_tree_held_streams.
  */

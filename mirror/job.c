@@ -5,6 +5,8 @@
  *                  |
  *     partial file of an earlier run --hash--.
  *                  |                         |
+ *     file of the same content --copy, hash--|
+ *                  |                         |
  *     source --bytes, with Range-----------> + --sums hold--> rename to the image's path
  *                  ^                         |
  *                  '--once more, from 0------'  sums wrong, and not all bytes are of one transfer
@@ -27,6 +29,8 @@ struct mirror_work {
     char *url;
     struct mirror_partial partial;
     int found_fd;   /* a file at the image's path, which is being hashed, or -1 */
+    int twin_fd;    /* a file of the same content, which is being copied, or -1 */
+    bool searched;  /* for a twin */
     bool hashing;   /* what is on disk */
     bool mixed;     /* the bytes are of more than one transfer */
     bool restarted; /* since they were wrong */
@@ -36,6 +40,7 @@ static void work_free(struct mirror_work *w)
 {
     mirror_partial_clear(&w->partial);
     uvm_close_ptr(&w->found_fd);
+    uvm_close_ptr(&w->twin_fd);
     free(w->title);
     free(w->url);
     free(w);
@@ -49,7 +54,7 @@ static struct mirror_work *work_new(struct mirror_download *d, struct mirror_job
     w->job = job;
     w->title = uvm_printable(title);
     w->url = mirror_source_file_url(d->source, job->image->path);
-    w->found_fd = -1;
+    w->found_fd = w->twin_fd = -1;
     mirror_partial_init(&w->partial, d->tree, job->image);
     return w;
 }
@@ -284,6 +289,20 @@ static void end_finding(struct mirror_work *w, bool readable)
 
 /* ---- hashing what is on disk ---- */
 
+/* The next bytes from a file of the same content, once: when they are wrong, the source is asked. */
+static bool copy_some(struct mirror_work *w)
+{
+    uvm_auto_error no_space = UVM_ERROR_INIT;
+    if (!w->searched && check_space(w, &no_space))
+        w->twin_fd = mirror_partial_twin(&w->partial);
+    w->searched = true;
+    if (w->twin_fd >= 0 && mirror_partial_copy(&w->partial, w->twin_fd, MIRROR_DOWNLOAD_BLOCK))
+        return true;
+    uvm_close_ptr(&w->twin_fd);
+    w->twin_fd = -1;
+    return false;
+}
+
 bool mirror_job_is_hashing(const struct mirror_job *job)
 {
     return job->work && job->work->hashing;
@@ -304,6 +323,8 @@ void mirror_job_hash(struct mirror_download *d, struct mirror_job *job)
         report(w, "verify");
         return;
     }
+    if (ok && !found && copy_some(w))
+        return;
     w->hashing = false;
     if (found)
         end_finding(w, ok);

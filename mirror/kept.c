@@ -22,7 +22,7 @@ static char *origin_file(const struct mirror_tree *t, const char *name)
     return uvm_format("%s/" MIRROR_STREAMS_DIR "/%s", t->dir, name);
 }
 
-bool mirror_origin_folder(const struct mirror_tree *t, struct uvm_error *err)
+bool mirror_kept_folder(const struct mirror_tree *t, struct uvm_error *err)
 {
     uvm_auto_fd fd = -1;
     const char *name;
@@ -48,8 +48,8 @@ static bool read_origin(const struct mirror_tree *t, const char *name, struct uv
     return true;
 }
 
-bool mirror_origin_keep(const struct mirror_tree *t, const struct mirror_stream *stream,
-                        char **ret_name, struct uvm_error *err)
+bool mirror_kept_add(const struct mirror_tree *t, const struct mirror_stream *stream,
+                     char **ret_name, struct uvm_error *err)
 {
     uvm_auto_error ignored = UVM_ERROR_INIT;
     uvm_auto_buf present = {0};
@@ -57,7 +57,7 @@ bool mirror_origin_keep(const struct mirror_tree *t, const struct mirror_stream 
     uvm_digest_bytes(UVM_SHA256, stream->origin.data, stream->origin.len, hex);
     uvm_auto_free char *file = origin_file(t, hex);
     if (!read_origin(t, hex, &present, &ignored) &&
-        (!mirror_origin_folder(t, err) ||
+        (!mirror_kept_folder(t, err) ||
          !uvm_file_replace(file, FILE_MODE, stream->origin.data, stream->origin.len, err)))
         return uvm_prefix(err, "cannot keep the file of stream %s", stream->content_id);
     *ret_name = uvm_strdup(hex);
@@ -71,7 +71,7 @@ static bool is_stale(const char *name, const json_t *named)
     return unfinished || (uvm_digest_valid(UVM_SHA256, name) && !json_object_get(named, name));
 }
 
-void mirror_origin_sweep(const struct mirror_tree *t, const json_t *named)
+void mirror_kept_sweep(const struct mirror_tree *t, const json_t *named)
 {
     uvm_auto_free char *folder = uvm_format("%s/" MIRROR_STREAMS_DIR, t->dir);
     DIR *dir = opendir(folder);

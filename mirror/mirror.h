@@ -345,8 +345,9 @@ struct mirror_download;
  * every signed checksum are computed while bytes arrive; only a file for which all hold gets its
  * final name. A partial download is kept, except when its bytes are wrong, and the next run goes on
  * from it: asked for with Range, and If-Range where the server named a version of the file. When an
- * image fails, the others go on. Images of equal content are downloaded once each, one after the
- * other. `images` (the array and what it points to), tree, source and observer must outlive it. */
+ * image fails, the others go on. Of images of equal content one is downloaded; the others, and those
+ * whose content the tree has at another path, are copied and hashed. `images` (the array and what it
+ * points to), tree, source and observer must outlive it. */
 struct mirror_download *mirror_download_start(struct mirror_tree *t, struct mirror_source *source,
                                               const struct mirror_image *const *images,
                                               size_t count, const struct uvm_observer *observer);

@@ -105,6 +105,31 @@ bool mirror_partial_write(struct mirror_partial *p, const void *data, size_t len
     return mirror_partial_empty(p, err) && write_bytes(p, believed.data, believed.len, err);
 }
 
+/* ---- the same bytes elsewhere in the mirror ---- */
+
+int mirror_partial_twin(const struct mirror_partial *p)
+{
+    const struct mirror_tree *t = p->tree;
+    const char *want;
+    char hex[UVM_DIGEST_HEX_MAX];
+    struct stat st;
+    enum uvm_digest_type type = mirror_image_digest(p->image, &want);
+    uvm_auto_free char *path = mirror_verified_find(t->verified, type, want);
+    if (!path)
+        return -1;
+    uvm_auto_fd fd = mirror_beneath_open(t->root_fd, path, O_RDONLY | O_NONBLOCK, 0);
+    bool known = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+                 mirror_verified_get(t->verified, path, &st, type, hex);
+    return known ? uvm_steal_fd(&fd) : -1;
+}
+
+bool mirror_partial_copy(const struct mirror_partial *p, int twin_fd, size_t len)
+{
+    off_t from = (off_t)p->sums.bytes, to = from;
+    uint64_t left = p->image->size - p->sums.bytes;
+    return copy_file_range(twin_fd, &from, p->fd, &to, len < left ? len : (size_t)left, 0) > 0;
+}
+
 /* ---- where it is from ---- */
 
 static char *from_name(const struct mirror_partial *p)

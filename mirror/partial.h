@@ -48,6 +48,14 @@ uint64_t mirror_partial_bytes(const struct mirror_partial *p);
 bool mirror_partial_write(struct mirror_partial *p, const void *data, size_t len,
                           struct uvm_error *err);
 
+/* Opens a file of the mirror that is on record with the same checksum; -1 when there is none. The
+ * caller closes it. */
+int mirror_partial_twin(const struct mirror_partial *p);
+
+/* Adds, behind the bytes that are hashed, up to `len` that the twin has there: not hashed, and the
+ * position stays before them. False when the image has no more, or the twin gives none. */
+bool mirror_partial_copy(const struct mirror_partial *p, int twin_fd, size_t len);
+
 /* What to name the version by, of which these bytes are; NULL when that is not known, or when they
  * came from another URL. The caller frees it. */
 char *mirror_partial_validator(const struct mirror_partial *p, const char *url);

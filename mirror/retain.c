@@ -246,7 +246,7 @@ static void sweep_origins(const struct mirror_tree *t, const struct mirror_holdi
     name_origin(named, next);
     for (size_t i = 0; i < h->count; i++)
         name_origin(named, &h->others[i]);
-    mirror_origin_sweep(t, named);
+    mirror_kept_sweep(t, named);
 }
 
 /* Puts `next` in the place of the own record, and then removes what that leaves. */
@@ -266,7 +266,7 @@ static bool replace_record(struct mirror_tree *t, const struct mirror_holdings *
     next->path = uvm_strdup(stream->path);
     next->signer = uvm_strdup(stream->signer);
     next->updated = uvm_strdup(stream->updated);
-    if (!mirror_origin_keep(t, stream, &next->origin, err) ||
+    if (!mirror_kept_add(t, stream, &next->origin, err) ||
         (!mirror_record_equal(&h->own, next) && !mirror_record_save(t, next, err)))
         return false;
     if (h->gap) {

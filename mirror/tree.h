@@ -8,7 +8,7 @@
 
 struct mirror_tree {
     char *dir;      /* as the user named it */
-    int root_fd;    /* every access below goes through it */
+    int root_fd;    /* images are opened, made and removed below it, without following links */
     int partial_fd; /* uvmirror/partial */
     int lock_fd;
     struct mirror_verified *verified;

@@ -75,18 +75,40 @@ static bool is_of_this_boot(const struct mirror_verified *v, const json_t *entry
     return !boot || (v->boot && json_is_string(boot) && !strcmp(json_string_value(boot), v->boot));
 }
 
+static const char *checksum_of(const json_t *entry, enum uvm_digest_type type)
+{
+    return json_string_value(json_object_get(entry, type == UVM_SHA512 ? "sha512" : "sha256"));
+}
+
 bool mirror_verified_get(struct mirror_verified *v, const char *path, const struct stat *st,
                          enum uvm_digest_type type, char hex[UVM_DIGEST_HEX_MAX])
 {
     pthread_mutex_lock(&v->mutex);
     const json_t *entry = json_object_get(v->files, path);
-    const char *found =
-        json_string_value(json_object_get(entry, type == UVM_SHA512 ? "sha512" : "sha256"));
+    const char *found = checksum_of(entry, type);
     bool known = found && uvm_digest_valid(type, found) && describes(entry, st);
     if (known)
         memcpy(hex, found, strlen(found) + 1);
     pthread_mutex_unlock(&v->mutex);
     return known;
+}
+
+char *mirror_verified_find(struct mirror_verified *v, enum uvm_digest_type type, const char *hex)
+{
+    char *path = NULL;
+    const char *name;
+    json_t *entry;
+    pthread_mutex_lock(&v->mutex);
+    json_object_foreach(v->files, name, entry)
+    {
+        const char *found = checksum_of(entry, type);
+        if (!found || strcmp(found, hex) != 0)
+            continue;
+        path = uvm_strdup(name);
+        break;
+    }
+    pthread_mutex_unlock(&v->mutex);
+    return path;
 }
 
 bool mirror_verified_knows_boot(const struct mirror_verified *v)

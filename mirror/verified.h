@@ -20,6 +20,10 @@ UVM_DEFINE_AUTO(struct mirror_verified *, mirror_verified_free)
 bool mirror_verified_get(struct mirror_verified *v, const char *path, const struct stat *st,
                          enum uvm_digest_type type, char hex[UVM_DIGEST_HEX_MAX]);
 
+/* The path of a file on record with this checksum, which may have changed since; NULL when there is
+ * none. The caller frees it. */
+char *mirror_verified_find(struct mirror_verified *v, enum uvm_digest_type type, const char *hex);
+
 /* How sure it is that the bytes are on the disk. */
 enum mirror_durability {
     MIRROR_IN_CACHE, /* written, not synced: the entry counts until the machine starts again */

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 
 #include "download_stage.h"
+#include "mirror/download.h"
 
 static void stalls_once(struct stage *g, int fd, const char *request, int number)
 {
@@ -167,6 +168,87 @@ static void test_reader_is_interrupted(void **state)
     close_stage(&g);
 }
 
+/* What a reader would have found when the download of the first image failed. */
+struct failure {
+    struct mirror_download *download;
+    int times, fd;
+    uint64_t bytes;
+};
+
+static void look_at_failure(void *opaque, const struct uvm_event *event)
+{
+    struct failure *f = opaque;
+    if (event->kind != UVM_EVENT_FAILED)
+        return;
+    pthread_mutex_lock(&f->download->mutex);
+    f->times++;
+    f->fd = f->download->jobs[0].fd;
+    f->bytes = f->download->jobs[0].bytes;
+    pthread_mutex_unlock(&f->download->mutex);
+}
+
+/* Its partial file is closed by then, and its number may be another file's. */
+static void test_what_failed_is_hidden(void **state)
+{
+    struct stage g;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    struct failure failure = {0};
+    (void)state;
+    open_small_stage(&g, half_and_gone);
+    g.observer = (struct uvm_observer){look_at_failure, &failure, &g.stop};
+    g.network.retries = 0;
+    failure.download = start(&g);
+    g.step = 1;
+    assert_false(mirror_download_wait(failure.download, &err));
+    assert_int_equal(failure.times, 1);
+    assert_int_equal(failure.fd, -1);
+    assert_int_equal(failure.bytes, 0);
+    mirror_download_free(failure.download);
+    close_stage(&g);
+}
+
+static void test_reader_of_what_others_cut_off(void **state)
+{
+    struct stage g;
+    uint64_t done = 0;
+    (void)state;
+    open_small_stage(&g, half_and_half);
+    struct mirror_download *d = start(&g);
+    struct mirror_reader *reader = reader_of(&g, d, 0);
+    while (partial_bytes(&g, "") < SMALL / 2)
+        usleep(1000);
+    uvm_auto_free char *path = uvm_format("%s/uvmirror/partial/%s", g.dir, g.images[0].sha256);
+    assert_int_equal(truncate(path, 0), 0);
+    assert_int_equal(read_on(reader, UINT64_MAX, &done, g.contents[0]), UVM_CONTENT);
+    assert_int_equal(done, 0);
+    g.step = 1;
+    mirror_reader_free(reader);
+    mirror_download_free(d);
+    close_stage(&g);
+}
+
+/* Between its last byte and its end. */
+static void test_reader_of_what_others_change(void **state)
+{
+    struct stage g;
+    uint64_t done = 0;
+    (void)state;
+    open_small_stage(&g, half_and_half);
+    struct mirror_download *d = start(&g);
+    struct mirror_reader *reader = reader_of(&g, d, 0);
+    assert_int_equal(read_on(reader, SMALL / 2, &done, g.contents[0]), UVM_OK);
+    g.step = 1;
+    assert_int_equal(read_on(reader, SMALL, &done, g.contents[0]), UVM_OK);
+    while (!mirror_tree_has(g.tree, &g.images[0]))
+        usleep(1000);
+    uvm_auto_free char *path = uvm_format("%s/a", g.dir);
+    assert_int_equal(truncate(path, SMALL + 1), 0);
+    assert_int_equal(read_on(reader, UINT64_MAX, &done, g.contents[0]), UVM_CONTENT);
+    mirror_reader_free(reader);
+    mirror_download_free(d);
+    close_stage(&g);
+}
+
 /* Before, of this download after its end, and of the tree alone: the same bytes. */
 static void test_reader_of_what_is_there(void **state)
 {
@@ -232,6 +314,9 @@ int main(void)
         cmocka_unit_test(test_reader_fails),
         cmocka_unit_test(test_reader_of_what_started_over_before),
         cmocka_unit_test(test_reader_is_interrupted),
+        cmocka_unit_test(test_what_failed_is_hidden),
+        cmocka_unit_test(test_reader_of_what_others_cut_off),
+        cmocka_unit_test(test_reader_of_what_others_change),
         cmocka_unit_test(test_reader_of_what_is_there),
         cmocka_unit_test(test_reader_of_a_damaged_file),
     };
