@@ -1,9 +1,9 @@
 /*
- * call.c: calls to libvirt that may never come back: a daemon that is stopped, or one whose storage
- * driver waits for a network file system that is gone. They run in a thread of their own. Whoever
- * waits for it gives up when there was no sign of life for a while; for a shorter one, when the run
- * was asked to stop: what undoes an interrupted run calls, too. Then the thread is left to the end of
- * the process, with all that it uses.
+ * call.c: calls to libvirt that take long, in threads of their own. Some may never come back: a
+ * daemon that is stopped, or one whose storage driver waits for a network file system that is gone.
+ * Whoever waits for such a one gives up when there was no sign of life for a while; for a shorter
+ * one, when the run was asked to stop: what undoes an interrupted run calls, too. Then the thread is
+ * left to the end of the process, with all that it uses.
  */
 #include "pool/libvirt.h"
 
@@ -15,8 +15,10 @@
 #define GRACE_SECS  10 /* once the run was asked to stop */
 #define POLL_MS     50
 
-struct call {
-    struct pool_virt *virt;
+/* ---- a function in a thread of its own ------------------------------------------------------- */
+
+struct pool_work {
+    pthread_t thread;
     bool (*func)(void *arg, struct uvm_error *err);
     void *arg;
     bool ok;
@@ -26,15 +28,39 @@ struct call {
     bool end; /* under the lock */
 };
 
-static void *call_thread(void *opaque)
+static void *work_thread(void *opaque)
 {
-    struct call *c = opaque;
-    c->ok = c->func(c->arg, &c->err);
-    pthread_mutex_lock(&c->lock);
-    c->end = true;
-    pthread_cond_signal(&c->ended);
-    pthread_mutex_unlock(&c->lock);
+    struct pool_work *w = opaque;
+    w->ok = w->func(w->arg, &w->err);
+    pthread_mutex_lock(&w->lock);
+    w->end = true;
+    pthread_cond_signal(&w->ended);
+    pthread_mutex_unlock(&w->lock);
     return NULL;
+}
+
+static void work_free(struct pool_work *w)
+{
+    pthread_cond_destroy(&w->ended);
+    pthread_mutex_destroy(&w->lock);
+    free(w);
+}
+
+bool pool_work_begin(bool (*func)(void *arg, struct uvm_error *err), void *arg,
+                     struct pool_work **ret_work, struct uvm_error *err)
+{
+    struct pool_work *w = uvm_alloc(sizeof(*w));
+    *w = (struct pool_work){.func = func, .arg = arg, .err = UVM_ERROR_INIT};
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->ended, NULL);
+    int failed = pthread_create(&w->thread, NULL, work_thread, w);
+    if (failed) {
+        work_free(w);
+        errno = failed;
+        return uvm_fail_errno(err, UVM_FAILED, "thread");
+    }
+    *ret_work = w;
+    return true;
 }
 
 static int64_t now_ms(clockid_t clock)
@@ -44,27 +70,39 @@ static int64_t now_ms(clockid_t clock)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-static bool has_ended(struct call *c)
+bool pool_work_ended(struct pool_work *w, unsigned wait_ms)
 {
-    int64_t until_ms = now_ms(CLOCK_REALTIME) + POLL_MS;
+    int64_t until_ms = now_ms(CLOCK_REALTIME) + wait_ms;
     const struct timespec until = {until_ms / 1000, until_ms % 1000 * 1000000};
-    pthread_mutex_lock(&c->lock);
-    if (!c->end)
-        pthread_cond_timedwait(&c->ended, &c->lock, &until);
-    bool end = c->end;
-    pthread_mutex_unlock(&c->lock);
+    pthread_mutex_lock(&w->lock);
+    if (!w->end)
+        pthread_cond_timedwait(&w->ended, &w->lock, &until);
+    bool end = w->end;
+    pthread_mutex_unlock(&w->lock);
     return end;
 }
 
-/* False when it was given up. */
-static bool wait_for(struct call *c, struct uvm_error *err)
+bool pool_work_end(struct pool_work *w, struct uvm_error *err)
 {
-    const struct uvm_observer *o = c->virt->observer;
+    pthread_join(w->thread, NULL);
+    bool ok = w->ok;
+    if (!ok)
+        *err = w->err;
+    work_free(w);
+    return ok;
+}
+
+/* ---- one that may be given up ---------------------------------------------------------------- */
+
+/* False when it was given up. */
+static bool wait_for(struct pool_virt *v, struct pool_work *w, struct uvm_error *err)
+{
+    const struct uvm_observer *o = v->observer;
     int64_t heard_ms = now_ms(CLOCK_MONOTONIC);
     size_t beats = 0;
-    while (!has_ended(c)) {
+    while (!pool_work_ended(w, POLL_MS)) {
         int64_t now = now_ms(CLOCK_MONOTONIC);
-        size_t more = atomic_load(&c->virt->beats);
+        size_t more = atomic_load(&v->beats);
         uvm_auto_error stop = UVM_ERROR_INIT;
         if (more != beats)
             heard_ms = now;
@@ -81,37 +119,17 @@ static bool wait_for(struct call *c, struct uvm_error *err)
     return true;
 }
 
-static void call_free(struct call *c)
-{
-    pthread_cond_destroy(&c->ended);
-    pthread_mutex_destroy(&c->lock);
-    free(c);
-}
-
 bool pool_virt_call(struct pool_virt *v, bool (*func)(void *arg, struct uvm_error *err), void *arg,
                     struct uvm_error *err)
 {
-    pthread_t thread;
-    struct call *c = uvm_alloc(sizeof(*c));
-    *c = (struct call){.virt = v, .func = func, .arg = arg, .err = UVM_ERROR_INIT};
-    pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->ended, NULL);
-    errno = pthread_create(&thread, NULL, call_thread, c);
-    if (errno) {
-        call_free(c);
-        return uvm_fail_errno(err, UVM_FAILED, "thread");
-    }
-    if (!wait_for(c, err)) {
-        v->stuck = true;
-        pthread_detach(thread);
+    struct pool_work *w = NULL;
+    if (!pool_work_begin(func, arg, &w, err))
         return false;
-    }
-    pthread_join(thread, NULL);
-    bool ok = c->ok;
-    if (!ok)
-        *err = c->err;
-    call_free(c);
-    return ok;
+    if (wait_for(v, w, err))
+        return pool_work_end(w, err);
+    v->stuck = true;
+    pthread_detach(w->thread);
+    return false;
 }
 
 void pool_virt_beat(struct pool_virt *v)

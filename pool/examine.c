@@ -65,9 +65,12 @@ static void examine_place(const struct pool_store *s, struct pool_findings *f)
     uvm_auto_free char *path = uvm_printable(s->path);
     uvm_auto_free char *make = uvm_format("mkdir -m 0755 %s", path);
     uvm_auto_free char *open_up = uvm_format("chmod o+x %s", path);
-    if (stat(s->path, &st) != 0 || !S_ISDIR(st.st_mode))
+    if (stat(s->path, &st) != 0)
         pool_findings_add(f, "pool", errno == ENOENT ? make : "see that its disk is mounted",
                           "the folder of pool %s, %s: %s", s->name, path, strerror(errno));
+    else if (!S_ISDIR(st.st_mode))
+        pool_findings_add(f, "pool", "move it away, and make the folder",
+                          "%s, where pool %s should be, is no folder", path, s->name);
     else if (!(st.st_mode & S_IXOTH))
         pool_findings_add(f, "pool", open_up, "QEMU's own user cannot get into %s", path);
     if (strcmp(s->name, POOL_DEFAULT_NAME) == 0 && strcmp(s->path, POOL_DEFAULT_IMAGES) != 0)

@@ -6,10 +6,8 @@
 #include "pool/virt.h"
 #include "pool/xml.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <libvirt/virterror.h>
-#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -124,46 +122,18 @@ bool pool_volume_create(struct pool_store *s, const struct pool_volume_spec *spe
 /* A clone runs in a thread of its own, for libvirt reports no progress and returns at its end only.
  * Everything else, events too, happens in the caller's thread. */
 struct clone {
-    struct pool_store *from, *to;
+    struct pool_store *to;
     const struct pool_volume_spec *spec;
     virStorageVolPtr source;
     bool exists;
-    bool ok;
-    struct uvm_error err;
-    pthread_mutex_t lock;
-    pthread_cond_t ended;
-    bool end; /* under the lock */
 };
 
-static void *clone_thread(void *opaque)
+static bool clone_make(void *opaque, struct uvm_error *err)
 {
     struct clone *c = opaque;
     uvm_auto_free char *xml = pool_xml_volume(c->spec->name, c->spec->format, c->spec->capacity);
-
-    /* libvirt keeps its last error per thread, so it is read here. */
-    c->ok = made(c->to, c->spec->name, virStorageVolCreateXMLFrom(c->to->handle, xml, c->source, 0),
-                 &c->exists, &c->err);
-    pthread_mutex_lock(&c->lock);
-    c->end = true;
-    pthread_cond_signal(&c->ended);
-    pthread_mutex_unlock(&c->lock);
-    return NULL;
-}
-
-static bool clone_ended(struct clone *c)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += CLONE_POLL_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
-
-    pthread_mutex_lock(&c->lock);
-    if (!c->end)
-        pthread_cond_timedwait(&c->ended, &c->lock, &until);
-    bool end = c->end;
-    pthread_mutex_unlock(&c->lock);
-    return end;
+    return made(c->to, c->spec->name, virStorageVolCreateXMLFrom(c->to->handle, xml, c->source, 0),
+                &c->exists, err);
 }
 
 /* How much there will be in the end nobody knows. */
@@ -179,12 +149,13 @@ static void report_allocation(virStoragePoolPtr pool, const struct clone *c,
 }
 
 /* Over a connection of its own: on the one that waits for the clone, other calls wait for seconds. */
-static void clone_watch(struct clone *c, const struct uvm_observer *observer, const char *subject)
+static void clone_watch(const struct clone *c, struct pool_work *work,
+                        const struct uvm_observer *observer, const char *subject)
 {
     char *uri = virConnectGetURI(virStorageVolGetConnect(c->source));
     virConnectPtr conn = uri ? virConnectOpenReadOnly(uri) : NULL;
     virStoragePoolPtr pool = conn ? virStoragePoolLookupByName(conn, c->to->name) : NULL;
-    while (!clone_ended(c))
+    while (!pool_work_ended(work, CLONE_POLL_MS))
         if (pool)
             report_allocation(pool, c, observer, subject);
     if (pool)
@@ -192,19 +163,6 @@ static void clone_watch(struct clone *c, const struct uvm_observer *observer, co
     if (conn)
         virConnectClose(conn);
     free(uri);
-}
-
-static bool clone_run(struct clone *c, const struct uvm_observer *observer, const char *subject)
-{
-    pthread_t thread;
-    int failed = pthread_create(&thread, NULL, clone_thread, c);
-    if (failed) {
-        errno = failed;
-        return uvm_fail_errno(&c->err, UVM_FAILED, "thread");
-    }
-    clone_watch(c, observer, subject);
-    pthread_join(thread, NULL);
-    return c->ok;
 }
 
 bool pool_volume_clone(struct pool_store *from, const char *from_name, struct pool_store *to,
@@ -217,16 +175,15 @@ bool pool_volume_clone(struct pool_store *from, const char *from_name, struct po
     if (!source)
         return uvm_fail(err, UVM_LIBVIRT, "volume %s in pool %s is gone", from_name, from->name);
 
-    struct clone c = {from, to, spec, source, .err = UVM_ERROR_INIT};
-    pthread_mutex_init(&c.lock, NULL);
-    pthread_cond_init(&c.ended, NULL);
-    bool ok = clone_run(&c, observer, subject);
-    pthread_cond_destroy(&c.ended);
-    pthread_mutex_destroy(&c.lock);
+    struct clone c = {to, spec, source, false};
+    struct pool_work *work = NULL;
+    bool ok = pool_work_begin(clone_make, &c, &work, err);
+    if (ok) {
+        clone_watch(&c, work, observer, subject);
+        ok = pool_work_end(work, err);
+    }
     virStorageVolFree(source);
     *ret_exists = c.exists;
-    if (!ok)
-        *err = c.err;
     return ok;
 }
 

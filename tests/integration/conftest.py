@@ -16,9 +16,10 @@ sys.path.insert(0, str(HERE.parent / "lib"))
 
 # pylint: disable=wrong-import-position
 from keys import Key  # noqa: E402
-from sample_mirror import SampleMirror  # noqa: E402
+from sample_mirror import PRODUCT, SampleMirror  # noqa: E402
 
 import hypervisor  # noqa: E402
+import uvtool_view  # noqa: E402
 from program import Program  # noqa: E402
 from web import Web  # noqa: E402
 
@@ -302,6 +303,24 @@ def host(bare_host, site):
     trusted.mkdir()
     shutil.copyfile(site.keyring, trusted / "site.gpg")
     return bare_host
+
+
+@pytest.fixture
+def prepared(uvmirror, bare_host, site):
+    """A host that root has prepared by uvmirror itself: nothing is wrong on it."""
+    uvmirror("init")
+    uvmirror("key", "trust", "--yes", site.keyring)
+    return bare_host
+
+
+@pytest.fixture
+def base(uvmirror, make_bundle, make_image, host):
+    """The path of an image, imported as version 20241004, that was retired since: unless needed, the
+    next cleanup takes it."""
+    name = uvtool_view.encode(PRODUCT, "20241004")
+    uvmirror("import", make_bundle("one", {"20241004": make_image("a")}))
+    host.retire(name)
+    return host.volume_path(name)
 
 
 @pytest.fixture

@@ -16,14 +16,6 @@ OLD = "20241004"
 NAME = uvtool_view.encode(PRODUCT, OLD)
 
 
-@pytest.fixture
-def base(uvmirror, make_bundle, make_image, host):
-    """The path of an image that left the metadata: unless needed, the next cleanup takes it."""
-    uvmirror("import", make_bundle("one", {OLD: make_image("a")}))
-    host.retire(NAME)
-    return host.volume_path(NAME)
-
-
 def raw_disk_that_claims(backing, path):
     """A disk into which its guest wrote the header of an overlay."""
     name = os.fsencode(backing)

@@ -19,14 +19,6 @@ NAME = uvtool_view.encode(PRODUCT, OLD)
 
 
 @pytest.fixture
-def healthy(uvmirror, bare_host, site):
-    """A host on which nothing is wrong."""
-    uvmirror("init")
-    uvmirror("key", "trust", "--yes", site.keyring)
-    return bare_host
-
-
-@pytest.fixture
 def wrong(uvmirror):
     """wrong(): what is wrong, as [(check, text, cure)]."""
 
@@ -45,13 +37,13 @@ def mend(cure):
     subprocess.run(["sh", "-ec", cure], check=True, capture_output=True)
 
 
-def test_all_is_well(uvmirror, healthy, wrong, make_bundle, make_image):
+def test_all_is_well(uvmirror, prepared, wrong, make_bundle, make_image):
     assert wrong() == []
-    before = healthy.view()
+    before = prepared.view()
     said = uvmirror("doctor").out.decode()
     for check in ("libvirt", "pool", "metadata", "state", "keys", "clock", "space"):
         assert re.search(rf"^ok +{check} ", said, re.M), said
-    assert healthy.view() == before
+    assert prepared.view() == before
     assert uvmirror("doctor", "--quiet").out == b""
     uvmirror("import", make_bundle("one", {OLD: make_image("a")}))
     assert wrong() == []
@@ -109,8 +101,8 @@ MENDABLE = {
 
 
 @pytest.mark.parametrize("damage", MENDABLE, ids=lambda function: function.__name__)
-def test_damage_is_found_and_mended(uvmirror, healthy, wrong, damage, folder):
-    damage(healthy)
+def test_damage_is_found_and_mended(uvmirror, prepared, wrong, damage, folder):
+    damage(prepared)
     (check, text, cure), = wrong()
     assert check == MENDABLE[damage]
     said = uvmirror("doctor", code=1).out.decode()
@@ -127,46 +119,46 @@ def test_without_a_pool(uvmirror, bare_host, wrong):
     assert ("pool", "there is no pool uvtool", "uvmirror init") in found
 
 
-def test_without_a_daemon(healthy, wrong):
+def test_without_a_daemon(prepared, wrong):
     (check, _, cure), = wrong("--connect", "qemu+unix:///system?socket=/nowhere")
     assert check == "libvirt" and "libvirtd" in cure
 
 
-def test_a_pool_that_is_no_folder(healthy, wrong):
-    pool = healthy.libvirt.storagePoolLookupByName(hypervisor.POOL)
+def test_a_pool_that_is_no_folder(prepared, wrong):
+    pool = prepared.libvirt.storagePoolLookupByName(hypervisor.POOL)
     pool.destroy()
     pool.undefine()
-    healthy.libvirt.storagePoolDefineXML(
+    prepared.libvirt.storagePoolDefineXML(
         "<pool type='logical'><name>uvtool</name><source><name>vg</name></source>"
         "<target><path>/dev/vg</path></target></pool>")
     (_, text, _), = wrong()
     assert "type logical" in text
 
 
-def test_a_pool_elsewhere(healthy, wrong):
-    pool = healthy.libvirt.storagePoolLookupByName(hypervisor.POOL)
+def test_a_pool_elsewhere(prepared, wrong):
+    pool = prepared.libvirt.storagePoolLookupByName(hypervisor.POOL)
     pool.destroy()
     pool.undefine()
-    healthy.make_pool(hypervisor.POOL, os.path.join(healthy.work, "big-disk"))
-    healthy.libvirt.storagePoolLookupByName(hypervisor.POOL).setAutostart(1)
+    prepared.make_pool(hypervisor.POOL, os.path.join(prepared.work, "big-disk"))
+    prepared.libvirt.storagePoolLookupByName(hypervisor.POOL).setAutostart(1)
     found = wrong()
     assert any("uvtool" in cure and "sync" in cure for _, _, cure in found)
 
 
-def test_an_interrupted_import(uvmirror, healthy, wrong):
+def test_an_interrupted_import(uvmirror, prepared, wrong):
     path = pathlib.Path(hypervisor.STATE, "journal.json")
     path.write_text("{}", encoding="utf-8")
     (check, _, cure), = wrong()
     assert (check, cure) == ("state", "uvmirror clean")
 
 
-def test_a_damaged_record(healthy, wrong):
+def test_a_damaged_record(prepared, wrong):
     pathlib.Path(hypervisor.STATE, "seen.json").touch()
     (check, text, _), = wrong()
     assert check == "state" and "seen.json" in text
 
 
-def test_keys(uvmirror, healthy, wrong, work, folder, site):
+def test_keys(uvmirror, prepared, wrong, work, folder, site):
     trusted = pathlib.Path(hypervisor.CONFIG, "trusted.d")
     (trusted / "odd.gpg").write_bytes(b"no key")
     (check, text, _), = wrong()
@@ -186,14 +178,14 @@ def test_keys(uvmirror, healthy, wrong, work, folder, site):
     assert check == "keys" and "key trust" in cure
 
 
-def test_a_clock_that_is_behind(uvmirror, healthy, wrong, make_bundle, make_image):
+def test_a_clock_that_is_behind(uvmirror, prepared, wrong, make_bundle, make_image):
     uvmirror("import", make_bundle("one", {OLD: make_image("a")}))
     found = wrong(**at(1999))
     assert [check for check, _, _ in found] == ["clock"]
 
 
-def test_little_space(uvmirror, healthy, wrong):
-    pool = healthy.libvirt.storagePoolLookupByName(hypervisor.POOL)
+def test_little_space(uvmirror, prepared, wrong):
+    pool = prepared.libvirt.storagePoolLookupByName(hypervisor.POOL)
     pool.destroy()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m,mode=755", "none", hypervisor.IMAGES], check=True)
     try:

@@ -59,14 +59,6 @@ def outsider(program, home):
 
 
 @pytest.fixture
-def shared(uvmirror, bare_host, site):
-    """A host that root has prepared."""
-    uvmirror("init")
-    uvmirror("key", "trust", "--yes", site.keyring)
-    return bare_host
-
-
-@pytest.fixture
 def bundles(make_bundle, make_image, folder):
     made = [make_bundle("one", {OLD: make_image("a")}), make_bundle("two", {NEW: make_image("b")})]
     for path in (folder, *made):
@@ -74,7 +66,7 @@ def bundles(make_bundle, make_image, folder):
     return made
 
 
-def test_init_shares_the_folders(shared):
+def test_init_shares_the_folders(prepared):
     group = grp.getgrnam("libvirt").gr_gid
     for folder, mode in ((hypervisor.METADATA, 0o2775), (hypervisor.STATE, 0o2770)):
         info = os.stat(folder)
@@ -82,41 +74,41 @@ def test_init_shares_the_folders(shared):
         assert stat.S_IMODE(info.st_mode) == mode
 
 
-def test_import(member, uvmirror, shared, bundles):
+def test_import(member, uvmirror, prepared, bundles):
     """Root and member take turns on one lock, one record, one journal."""
     result = member("import", bundles[0])
-    assert uvtool_view.versions(shared) == [OLD] and uvtool_view.problems(shared) == []
+    assert uvtool_view.versions(prepared) == [OLD] and uvtool_view.problems(prepared) == []
     info = os.stat(os.path.join(hypervisor.METADATA, NAMES[OLD]))
     assert stat.S_IMODE(info.st_mode) == 0o644 and info.st_gid == grp.getgrnam("libvirt").gr_gid
     assert b"warning" not in result.err
 
     result = member("import", bundles[1])
-    assert uvtool_view.versions(shared) == [NEW]
-    assert shared.volumes() == sorted(NAMES.values())  # the old one is left to root
+    assert uvtool_view.versions(prepared) == [NEW]
+    assert prepared.volumes() == sorted(NAMES.values())  # the old one is left to root
     assert result.err.count(b"left for root") == 1 and b"warning" not in result.err
 
     uvmirror("clean")
-    assert shared.volumes() == [NAMES[NEW]]
+    assert prepared.volumes() == [NAMES[NEW]]
     member("import", bundles[0], code=4)
     uvmirror("import", bundles[0], code=4)
     assert len(os.listdir(os.path.join(hypervisor.STATE, "receipts"))) == 4
 
 
-def test_after_root(member, uvmirror, shared, bundles):
+def test_after_root(member, uvmirror, prepared, bundles):
     """What root made, lock and records included, is the member's, too."""
     uvmirror("import", bundles[0])
     member("import", bundles[1])
-    assert uvtool_view.versions(shared) == [NEW]
+    assert uvtool_view.versions(prepared) == [NEW]
     with open(os.path.join(hypervisor.STATE, "seen.json"), encoding="utf-8") as file:
         assert json.load(file)["version"] == 1
 
 
-def test_keep_compressed(member, shared, bundles):
+def test_keep_compressed(member, prepared, bundles):
     member("import", "--keep-compressed", bundles[0])
-    assert uvtool_view.versions(shared) == [OLD]
+    assert uvtool_view.versions(prepared) == [OLD]
 
 
-def test_one_lock(member, uvmirror, shared, make_bundle, make_image, folder):
+def test_one_lock(member, uvmirror, prepared, make_bundle, make_image, folder):
     big = make_bundle("big", {OLD: make_image("big", 16 << 20)})
     for path in (folder, big):
         path.chmod(0o755)
@@ -126,31 +118,31 @@ def test_one_lock(member, uvmirror, shared, make_bundle, make_image, folder):
     assert code == 0
 
 
-def test_relink(member, uvmirror, shared, bundles):
+def test_relink(member, uvmirror, prepared, bundles):
     """The comparison needs libvirt alone."""
     uvmirror("import", bundles[0])
-    shared.guest("web1", shared.overlay(shared.volume_path(NAMES[OLD]), "web1.qcow"))
+    prepared.guest("web1", prepared.overlay(prepared.volume_path(NAMES[OLD]), "web1.qcow"))
     member("import", bundles[1])
     member("import", "--allow-older", bundles[0])
-    assert uvtool_view.versions(shared) == [OLD]
+    assert uvtool_view.versions(prepared) == [OLD]
 
 
-def test_list_and_clean(member, shared, bundles):
+def test_list_and_clean(member, prepared, bundles):
     """Looks, and leaves what it may not read."""
     member("import", bundles[0])
     member("list")
     member("clean")
-    assert shared.volumes() == [NAMES[OLD]]
+    assert prepared.volumes() == [NAMES[OLD]]
 
 
-def test_own_mirror(member, shared, home):
+def test_own_mirror(member, prepared, home):
     """What is shared is the host's state; a mirror is everybody's own."""
     result = member("bundle", "-n", code=1)
     assert f"{home}/.local/share/uvmirror/mirror is not a mirror".encode() in result.err
 
 
-def test_outside_the_group(outsider, shared, bundles):
+def test_outside_the_group(outsider, prepared, bundles):
     """libvirt's own answer, and nothing is changed."""
-    before = shared.view()
+    before = prepared.view()
     outsider("import", bundles[0], code=7)
-    assert shared.view() == before
+    assert prepared.view() == before

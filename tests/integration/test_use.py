@@ -19,14 +19,6 @@ NAME = uvtool_view.encode(PRODUCT, OLD)
 
 
 @pytest.fixture
-def base(uvmirror, make_bundle, make_image, host):
-    """The path of an imported image that was retired since: unless used, the next cleanup takes it."""
-    uvmirror("import", make_bundle("one", {OLD: make_image("a")}))
-    host.retire(NAME)
-    return host.volume_path(NAME)
-
-
-@pytest.fixture
 def state(uvmirror):
     def look():
         (entry,) = [e for e in uvmirror("list", "--json").lines if e.get("version") == OLD]

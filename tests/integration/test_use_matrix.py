@@ -82,10 +82,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(uvmirror, make_bundle, make_image, host):
-    uvmirror("import", make_bundle("one", {VERSION: make_image("a")}))
-    host.retire(NAME)
-    return Bench(host, host.volume_path(NAME), make_image("b"))
+def bench(base, make_image, host):
+    return Bench(host, base, make_image("b"))
 
 
 # ---- definitions ----------------------------------------------------------------------------------

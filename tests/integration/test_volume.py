@@ -1,10 +1,10 @@
 """An imported volume and its metadata file are exactly what uvtool would have made."""
 
+import contextlib
 import json
 import os
 import re
 import stat
-import subprocess
 
 import pytest
 
@@ -224,70 +224,66 @@ def test_space_is_checked_where_it_is_used(uvmirror, make_bundle, make_image, ba
     bundle = make_bundle("big", {OLD: make_image("big", 16 << 20)})
     disk = os.path.join(bare_host.work, "disk")
     os.makedirs(hypervisor.METADATA)
-    os.mkdir(disk)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk], check=True)
-    try:
-        os.mkdir(os.path.join(disk, "images"))
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=99m", "none", f"{disk}/images"], check=True)
+    with hypervisor.tmpfs(disk, "2m"), hypervisor.tmpfs(f"{disk}/images", "99m"):
         bare_host.make_pool(hypervisor.POOL, f"{disk}/images")
         result = uvmirror("import", "--keyring", site.keyring, bundle, code=6)
         assert f"folder {disk}: at least" in result.err.decode(), str(result)
         uvmirror("import", "--keep-compressed", "--keyring", site.keyring, bundle)
         bare_host.pool().destroy()
-    finally:
-        subprocess.run(["umount", "-R", disk], check=True)
 
 
-def test_what_does_not_fit_is_said_first(uvmirror, make_bundle, make_image, bare_host, site):
+@pytest.fixture
+def small_disk(bare_host):
+    """small_disk(size): a disk, with nothing on it but the folder of uvtool's pool."""
+
+    @contextlib.contextmanager
+    def mount(size):
+        disk = os.path.join(bare_host.work, "disk")
+        os.makedirs(hypervisor.METADATA)
+        with hypervisor.tmpfs(disk, size):
+            os.mkdir(f"{disk}/images")
+            bare_host.make_pool(hypervisor.POOL, f"{disk}/images")
+            yield disk
+            bare_host.pool().destroy()
+
+    return mount
+
+
+def test_what_does_not_fit_is_said_first(uvmirror, make_bundle, make_image, small_disk, site):
     """With figures, before a byte is sent."""
     bundle = make_bundle("big", {OLD: make_image("big", 16 << 20)})
-    disk = os.path.join(bare_host.work, "disk")
-    os.makedirs(hypervisor.METADATA)
-    with hypervisor.tmpfs(disk, "9m"):
-        os.mkdir(f"{disk}/images")
-        bare_host.make_pool(hypervisor.POOL, f"{disk}/images")
+    with small_disk("9m") as disk:
         result = uvmirror("import", "--keyring", site.keyring, bundle, code=6)
         assert re.search(rb"at least [\d.]+ MB are needed, [\d.]+ MB are free", result.err), str(result)
         assert b"upload" not in result.err
         assert os.listdir(disk) == ["images"] and os.listdir(f"{disk}/images") == []
-        bare_host.pool().destroy()
 
 
-def test_what_does_not_fit_uncompressed(uvmirror, make_bundle, bare_host, site, folder):
+def test_what_does_not_fit_uncompressed(uvmirror, make_bundle, small_disk, site, folder):
     """Known once the tables were seen: guests beside it must not find a full disk meanwhile."""
     raw = folder / "raw"
     raw.write_bytes(b"text that shrinks " * 400000)
     image = folder / "image"
     hypervisor.qemu_img("convert", "-c", "-f", "raw", "-O", "qcow2", raw, image)
     bundle = make_bundle("one", {OLD: image})
-    disk = os.path.join(bare_host.work, "disk")
-    os.makedirs(hypervisor.METADATA)
-    with hypervisor.tmpfs(disk, "5m"):
-        os.mkdir(f"{disk}/images")
-        bare_host.make_pool(hypervisor.POOL, f"{disk}/images")
+    with small_disk("5m") as disk:
         result = uvmirror("import", "--keyring", site.keyring, bundle, code=6)
         assert b"at least 7." in result.err and b"convert" not in result.err
         assert os.listdir(disk) == ["images"] and os.listdir(f"{disk}/images") == []
         uvmirror("import", "--keep-compressed", "--keyring", site.keyring, bundle)
-        bare_host.pool().destroy()
 
 
-def test_unused_volumes_go_first(uvmirror, make_bundle, make_image, bare_host, site):
+def test_unused_volumes_go_first(uvmirror, make_bundle, make_image, small_disk, bare_host, site):
     """Without them there is room."""
     first = make_bundle("one", {OLD: make_image("m1", 4 << 20)})
     second = make_bundle("two", {NEW: make_image("m2", 4 << 20)})
-    disk = os.path.join(bare_host.work, "disk")
-    os.makedirs(hypervisor.METADATA)
-    with hypervisor.tmpfs(disk, "9m"):
-        os.mkdir(f"{disk}/images")
-        bare_host.make_pool(hypervisor.POOL, f"{disk}/images")
+    with small_disk("9m"):
         uvmirror("import", "--keyring", site.keyring, first)
         uvmirror("import", "--no-clean", "--keyring", site.keyring, second, code=6)
         assert uvtool_view.versions(bare_host) == [OLD]
         bare_host.retire(NAME)
         uvmirror("import", "--keyring", site.keyring, second)
         assert uvtool_view.versions(bare_host) == [NEW]
-        bare_host.pool().destroy()
 
 
 def test_a_folder_with_the_name_of_metadata(uvmirror, make_bundle, make_image, host):

@@ -11,20 +11,7 @@
 
 #include <cmocka.h>
 
-static int enter_folder(void **state)
-{
-    char dir[] = "/tmp/test_use.XXXXXX";
-    *state = mkdtemp(dir) ? uvm_strdup(dir) : NULL;
-    return *state && chdir(dir) == 0 ? 0 : -1;
-}
-
-static int leave_folder(void **state)
-{
-    uvm_auto_error err = UVM_ERROR_INIT;
-    bool ok = chdir("/") == 0 && uvm_remove_tree(*state, &err);
-    free(*state);
-    return ok ? 0 : -1;
-}
+#include "own_folder.h"
 
 static void put32(unsigned char *at, uint32_t value)
 {

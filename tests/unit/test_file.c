@@ -10,23 +10,10 @@
 
 #include <cmocka.h>
 
+#include "own_folder.h"
+
 /* Longer than the clock of any file system takes for a step. */
 #define TICK_US 50000
-
-static int enter_folder(void **state)
-{
-    char dir[] = "/tmp/test_file.XXXXXX";
-    *state = mkdtemp(dir) ? uvm_strdup(dir) : NULL;
-    return *state && chdir(dir) == 0 ? 0 : -1;
-}
-
-static int leave_folder(void **state)
-{
-    uvm_auto_error err = UVM_ERROR_INIT;
-    bool ok = chdir("/") == 0 && uvm_remove_tree(*state, &err);
-    free(*state);
-    return ok ? 0 : -1;
-}
 
 static void make(const char *name)
 {

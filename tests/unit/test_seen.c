@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "own_folder.h"
+
 #define CONTENT "com.ubuntu.cloud:released:download"
 #define PRODUCT "com.ubuntu.cloud:server:24.04:amd64"
 
@@ -21,20 +23,10 @@ static void count_warnings(void *opaque, const struct uvm_event *event)
 
 static const struct uvm_observer observer = {.event = count_warnings};
 
-static int make_folder(void **state)
+static int begin(void **state)
 {
-    char dir[] = "/tmp/test_seen.XXXXXX";
     warnings = 0;
-    *state = mkdtemp(dir) ? uvm_strdup(dir) : NULL;
-    return *state ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    uvm_auto_error err = UVM_ERROR_INIT;
-    bool ok = uvm_remove_tree(*state, &err);
-    free(*state);
-    return ok ? 0 : -1;
+    return enter_folder(state);
 }
 
 static bool older(const struct pool_seen *s, uint64_t updated, uint64_t serial)
@@ -144,15 +136,13 @@ static void odd_values_in_it_do_no_harm(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(an_empty_record_knows_nothing_older, make_folder,
-                                        remove_folder),
+        cmocka_unit_test_setup_teardown(an_empty_record_knows_nothing_older, begin, leave_folder),
         cmocka_unit_test(either_time_or_serial_makes_older),
         cmocka_unit_test(raises_each_on_its_own_and_lowers_when_told),
-        cmocka_unit_test_setup_teardown(comes_back_from_disk, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(a_damaged_record_is_empty_with_a_warning, make_folder,
-                                        remove_folder),
-        cmocka_unit_test_setup_teardown(refuses_a_record_of_another_version, make_folder,
-                                        remove_folder),
+        cmocka_unit_test_setup_teardown(comes_back_from_disk, begin, leave_folder),
+        cmocka_unit_test_setup_teardown(a_damaged_record_is_empty_with_a_warning, begin,
+                                        leave_folder),
+        cmocka_unit_test_setup_teardown(refuses_a_record_of_another_version, begin, leave_folder),
         cmocka_unit_test(odd_values_in_it_do_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
