@@ -95,7 +95,7 @@ static bool run_clean(const void *options, const struct uvm_strings *args, struc
     cmd_print_cleaned(&cleaned, o->dry_run);
     advise(&cleaned);
     /* What was done is told also when the rest failed. */
-    if (ok || err->code == UVM_PARTIAL || cleaned.deleted.count > 0)
+    if (ok || err->code == UVM_PARTIAL || cleaned.deleted.count > 0 || cleaned.erased.count > 0)
         print_result(&cleaned, o->dry_run);
     return ok;
 }

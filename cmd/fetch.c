@@ -283,17 +283,20 @@ static bool fill_mirror(struct fetch *f, const struct plan *plan, bool *ret_bund
     struct mirror_download *download =
         mirror_download_start(f->out.tree, f->source, plan->images, plan->count, cmd_observer());
     *ret_bundled = can_follow(f, plan) && cmd_outgoing_write(&f->out, download, bundle_err);
-    if (mirror_download_wait(download, err))
-        return hold(f, err);
-    hold_what_came(f, err);
-    return false;
+    return mirror_download_wait(download, err);
 }
 
 static bool mirror_and_bundle(struct fetch *f, const struct plan *plan, struct uvm_error *err)
 {
     uvm_auto_error bundle_err = UVM_ERROR_INIT;
     bool bundled = false;
-    if (!await(f, err) || !fill_mirror(f, plan, &bundled, &bundle_err, err))
+    if (!await(f, err))
+        return false;
+    if (!fill_mirror(f, plan, &bundled, &bundle_err, err)) {
+        hold_what_came(f, err);
+        return false;
+    }
+    if (!hold(f, err))
         return false;
     if (bundled || f->options->no_bundle)
         return true;
