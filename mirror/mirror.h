@@ -566,6 +566,80 @@ bool mirror_tree_add_remove(struct mirror_tree *t, const struct mirror_filters *
 bool mirror_tree_origin(const struct mirror_tree *t, const struct mirror_image *image,
                         struct mirror_origin *ret_origin, struct uvm_error *err);
 
+/* ---- publishing: a tree for a web server ------------------------------------------------------ */
+
+/*
+ * A simplestreams tree that any web server can serve while it changes:
+ *
+ *     streams/v1/index.sjson, index.json        replaced last, each at once
+ *     streams/v1/<content id>.<hex>.sjson, .json products files, named by their content
+ *     <paths of the images>
+ *     index.html                                the same for people
+ *     .uvmirror/                                lock, record of all files made here, incoming images
+ *
+ * Whatever an index names was there, complete and durable, before the index was; and stays for a time
+ * after the last index that named it. Files that were not made here are never touched.
+ */
+struct mirror_publish_options {
+    const char *dir;           /* made when missing */
+    struct uvm_signer *signer; /* of index and products */
+    time_t now;
+    unsigned max;           /* versions of each product that stay; 0 = all */
+    unsigned grace_seconds; /* that a file stays once no index names it */
+    bool allow_older;       /* take what is older than what was published, and go on from there */
+    const struct uvm_observer *observer;
+};
+
+/* What of a stream is published: what a bundle says of it. */
+struct mirror_release {
+    const char *content_id;
+    time_t updated_at;                        /* of the stream, 0 = unknown */
+    uint64_t serial;                          /* of the bundle */
+    const struct mirror_selection *selection; /* products, their versions and images */
+};
+
+/* Opens a tree and takes its lock. UVM_BUSY; UVM_CONTENT when its record makes no sense. */
+struct mirror_publisher;
+bool mirror_publisher_open(const struct mirror_publish_options *options,
+                           struct mirror_publisher **ret_publisher, struct uvm_error *err);
+void mirror_publisher_free(struct mirror_publisher *p);
+UVM_DEFINE_AUTO(struct mirror_publisher *, mirror_publisher_free)
+
+/* Begins a change: which images are new. Releases are borrowed until its end. Products that are older
+ * than what was published of them are passed over with a warning; UVM_TRUST when nothing else is left.
+ * UVM_CONTENT when a product and version, or a path, is here with another content. */
+bool mirror_publisher_begin(struct mirror_publisher *p, const struct mirror_release *releases,
+                            size_t count, struct uvm_error *err);
+
+/* Whether the bytes of this image are wanted. */
+bool mirror_publisher_wants(const struct mirror_publisher *p, const struct mirror_image *image);
+
+/* Takes them in, verified at their end, where nobody sees them yet. UVM_SPACE. */
+bool mirror_publisher_image(struct mirror_publisher *p, const struct mirror_image *image,
+                            struct uvm_reader bytes, struct uvm_error *err);
+
+/* The products file of a release's stream, reduced to its images (mirror_stream_reduce), verified. */
+bool mirror_publisher_products(struct mirror_publisher *p, const char *content_id, const void *text,
+                               size_t len, struct uvm_error *err);
+
+/* The file of a disk image that is published; -1 when there is none. The caller closes it. */
+int mirror_publisher_open_image(const struct mirror_publisher *p, const char *product,
+                                const char *version);
+
+/* What a change did. */
+struct mirror_published {
+    size_t added, dropped,
+        removed;   /* images that are new, that no index names any more; files gone */
+    size_t images; /* that the index names now */
+};
+
+/* Ends it: every image in place, then products, then the index. Of each product that a release names
+ * completely the newest `max` versions that it lists stay, of others the newest `max`; products that it
+ * does not name are left alone. Then files go whose time of grace is over. UVM_CONTENT, and nothing
+ * changed, when an image that is named never came. */
+bool mirror_publisher_commit(struct mirror_publisher *p, struct mirror_published *ret_published,
+                             struct uvm_error *err);
+
 /* ---- qcow2 ----------------------------------------------------------------------------------- */
 
 /* What a qcow2's header says (QEMU, docs/interop/qcow2.txt). */

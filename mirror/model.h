@@ -11,6 +11,10 @@
 /* A printable and short copy of a string from outside, for messages. The caller frees it. */
 char *mirror_brief(const char *s);
 
+/* JSON in lines that can be clear-signed, hardly larger than it is minified. Ends with a newline; the
+ * caller frees it. */
+char *mirror_json_lines(json_t *tree);
+
 /* ---- values ---------------------------------------------------------------------------------- */
 
 /* Something that has values by key, without a copy of all of them: filters are tried on every item

@@ -154,8 +154,7 @@ static void put_value(FILE *out, json_t *value, int depth)
         put_array(out, value, depth + 1);
 }
 
-/* Ends with a newline; the caller frees it. */
-static char *lines(json_t *tree)
+char *mirror_json_lines(json_t *tree)
 {
     char *text = NULL;
     size_t len;
@@ -183,7 +182,7 @@ static char *reduce(const struct mirror_stream *s, const struct mirror_selection
                                 reduced(product, &selection->products[i]));
     }
     mirror_auto_json *tree = copy_with(s->tree, "products", out);
-    return lines(tree);
+    return mirror_json_lines(tree);
 }
 
 char *mirror_stream_reduce(const struct mirror_stream *s, const struct mirror_selection *selection)
