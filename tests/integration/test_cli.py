@@ -7,8 +7,8 @@ import subprocess
 import pytest
 
 OLD = "20241004"
-COMMANDS = ["fetch", "add", "bundle", "import", "verify", "show", "list", "clean", "key", "init",
-            "doctor"]
+COMMANDS = ["fetch", "add", "bundle", "import", "verify", "show", "list", "clean",
+            "publish", "key", "init", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -34,6 +34,7 @@ def test_version(uvmirror):
 
 @pytest.mark.parametrize("arguments", [
     [], ["nonsense"], ["--nonsense"], ["fetch", "--nonsense"], ["import"], ["verify"], ["show"],
+    ["publish"], ["publish", "--tree", "x"],
     ["import", "--max", "many", "x"], ["import", "--max", "0", "x"], ["fetch", "--max", "0"],
     ["key"], ["key", "nonsense"], ["list", "--pool", "other"],
     ["fetch", "--source"], ["clean", "surplus"], ["init", "surplus"], ["show", "--color=yes", "x"],
