@@ -63,7 +63,8 @@ const struct pool_entry *pool_survey_entry(const struct pool_survey *s, const ch
 
 /* ---- rollback record (seen.c) ---------------------------------------------------------------- */
 
-/* {"version": 1, "streams": {<content id>: {<product>: {"updated": N, "serial": N}}}} */
+/* {"version": 1, "created": N, "streams": {<content id>: {<product>: {"updated": N, "serial": N}}}}
+ */
 struct pool_seen {
     json_t *tree;
 };
@@ -91,6 +92,10 @@ bool pool_seen_older(const struct pool_seen *s, const char *content_id, const ch
 enum pool_seen_how { POOL_SEEN_RAISE, POOL_SEEN_SET };
 void pool_seen_note(struct pool_seen *s, const char *content_id, const char *product,
                     struct pool_age age, enum pool_seen_how how);
+
+/* When the newest bundle was made of which anything was taken; 0 = unknown. */
+time_t pool_seen_created(const struct pool_seen *s);
+void pool_seen_note_created(struct pool_seen *s, time_t created, enum pool_seen_how how);
 
 /* ---- journal (journal.c) --------------------------------------------------------------------- */
 

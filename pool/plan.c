@@ -324,6 +324,10 @@ bool pool_plan_make(const struct pool_import_options *options, const struct pool
     count_products(&pl);
     if (!plan_sources(&pl, err))
         return false;
+    if (pl.candidates > pl.older)
+        pool_seen_note_created(&pl.plan.seen, options->created,
+                               options->flags & POOL_IMPORT_ALLOW_OLDER ? POOL_SEEN_SET
+                                                                        : POOL_SEEN_RAISE);
     pool_plan_warn(&pl.plan, survey, observer);
     *ret_plan = pl.plan;
     pl.plan = (struct pool_plan){0};

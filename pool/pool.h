@@ -20,7 +20,8 @@
  *
  *     lock          one changing uvmirror at a time
  *     journal.json  the import that is under way: volume names, before they exist
- *     seen.json     highest stream `updated` and serial per content id and product
+ *     seen.json     highest stream `updated` and serial per content id and product, and the newest
+ *                   bundle's `created`
  *     binding.json  which pool, by UUID, a metadata folder belongs to
  *     receipts/     of the last imports (cmd/receipt.h)
  */
@@ -149,6 +150,12 @@ void pool_survey_clear(struct pool_survey *s);
  * does not answer, UVM_INTERRUPTED. */
 bool pool_survey_take(struct pool *p, struct pool_survey *ret_survey, struct uvm_error *err);
 
+/* ---- time ------------------------------------------------------------------------------------ */
+
+/* When the newest bundle was made that this host has taken, by the rollback record of a state folder;
+ * 0 when none was, or when that cannot be read. A clock that shows less is behind. */
+time_t pool_newest_created(const char *state_dir);
+
 /* ---- import ---------------------------------------------------------------------------------- */
 
 /* One stream's worth of what a bundle stands for. */
@@ -160,7 +167,7 @@ struct pool_source {
 
 enum pool_import_flags {
     POOL_IMPORT_ALLOW_OLDER =
-        1 << 0, /* an older stream or serial is taken, and the record lowered */
+        1 << 0, /* an older stream, serial or `created` is taken, and the record lowered */
     POOL_IMPORT_KEEP_COMPRESSED = 1 << 1, /* volumes get the image's own bytes */
     POOL_IMPORT_DRY_RUN = 1 << 2,         /* plan only */
     POOL_IMPORT_NO_CLEAN = 1 << 3,        /* unused volumes are not deleted, first or last */
@@ -170,6 +177,7 @@ struct pool_import_options {
     const struct pool_source *sources;
     size_t source_count;
     uint64_t serial;                      /* of the bundle */
+    time_t created;                       /* of the bundle; 0 = unknown */
     const struct mirror_filters *filters; /* of the import's command line; NULL = all */
     unsigned max_versions;                /* per product; 0 = all */
     uint64_t max_virtual;                 /* 0 = MIRROR_VIRTUAL_MAX */

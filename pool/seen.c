@@ -1,6 +1,7 @@
 /*
  * seen.c: the rollback record: how new the newest thing was that this host has taken, per stream
- * and product. Whoever signs, an older one is not taken for the newest again.
+ * and product. Whoever signs, an older one is not taken for the newest again. And when the newest
+ * bundle was made: it is later than that now, whatever the host's clock says.
  */
 #include "pool/internal.h"
 
@@ -115,4 +116,25 @@ void pool_seen_note(struct pool_seen *s, const char *content_id, const char *pro
     json_object_set_new(stream, product,
                         json_pack("{s:I, s:I}", "updated", (json_int_t)age.updated, "serial",
                                   (json_int_t)age.serial));
+}
+
+/* ---- the newest bundle ----------------------------------------------------------------------- */
+
+time_t pool_seen_created(const struct pool_seen *s)
+{
+    json_int_t created = json_integer_value(json_object_get(s->tree, "created"));
+    return created > 0 ? (time_t)created : 0;
+}
+
+void pool_seen_note_created(struct pool_seen *s, time_t created, enum pool_seen_how how)
+{
+    if (created > 0 && (how == POOL_SEEN_SET || created > pool_seen_created(s)))
+        json_object_set_new(s->tree, "created", json_integer((json_int_t)created));
+}
+
+time_t pool_newest_created(const char *state_dir)
+{
+    pool_auto_seen seen = {0};
+    uvm_auto_error ignored = UVM_ERROR_INIT; /* an import tells */
+    return pool_seen_read(state_dir, NULL, &seen, &ignored) ? pool_seen_created(&seen) : 0;
 }

@@ -78,6 +78,24 @@ static void raises_each_on_its_own_and_lowers_when_told(void **state)
     assert_false(older(&seen, 10, 5));
 }
 
+static void the_newest_bundle_is_the_latest_or_what_was_set(void **state)
+{
+    pool_auto_seen seen = {0};
+    uvm_auto_error err = UVM_ERROR_INIT;
+    assert_int_equal(pool_newest_created(*state), 0);
+    pool_seen_from_json(NULL, &seen);
+    assert_int_equal(pool_seen_created(&seen), 0);
+    pool_seen_note_created(&seen, 100, POOL_SEEN_RAISE);
+    pool_seen_note_created(&seen, 90, POOL_SEEN_RAISE);
+    assert_int_equal(pool_seen_created(&seen), 100);
+    assert_true(pool_seen_write(&seen, *state, &err));
+    assert_int_equal(pool_newest_created(*state), 100);
+    pool_seen_note_created(&seen, 90, POOL_SEEN_SET);
+    assert_int_equal(pool_seen_created(&seen), 90);
+    pool_seen_note_created(&seen, 0, POOL_SEEN_SET); /* unknown */
+    assert_int_equal(pool_seen_created(&seen), 90);
+}
+
 static void comes_back_from_disk(void **state)
 {
     pool_auto_seen seen = {0};
@@ -85,6 +103,7 @@ static void comes_back_from_disk(void **state)
     uvm_auto_error err = UVM_ERROR_INIT;
     pool_seen_from_json(NULL, &seen);
     note(&seen, 100, 50, POOL_SEEN_RAISE);
+    pool_seen_note_created(&seen, 60, POOL_SEEN_RAISE);
     assert_true(pool_seen_write(&seen, *state, &err));
     assert_true(pool_seen_read(*state, &observer, &again, &err));
     assert_true(json_equal(seen.tree, again.tree));
@@ -102,6 +121,7 @@ static void a_damaged_record_is_empty_with_a_warning(void **state)
         assert_true(uvm_file_replace(path, 0644, texts[i], strlen(texts[i]), &err));
         assert_true(pool_seen_read(*state, &observer, &seen, &err));
         assert_int_equal(warnings, (int)i + 1);
+        assert_int_equal(pool_newest_created(*state), 0);
         assert_false(older(&seen, 1, 1));
         note(&seen, 100, 50, POOL_SEEN_RAISE);
         assert_true(older(&seen, 1, 1));
@@ -118,17 +138,19 @@ static void refuses_a_record_of_another_version(void **state)
     assert_false(pool_seen_read(*state, &observer, &seen, &err));
     assert_int_equal(err.code, UVM_FAILED);
     assert_non_null(strstr(err.message, "another version"));
+    assert_int_equal(pool_newest_created(*state), 0);
 }
 
 static void odd_values_in_it_do_no_harm(void **state)
 {
     (void)state;
     pool_auto_seen seen = {0};
-    pool_seen_from_json(json_pack("{s:i, s:{s:[], s:{s:i}, s:{s:{s:i, s:s}}}}", "version", 1,
-                                  "streams", "a", "b", PRODUCT, 3, CONTENT, PRODUCT, "updated", -7,
-                                  "serial", "x"),
+    pool_seen_from_json(json_pack("{s:i, s:s, s:{s:[], s:{s:i}, s:{s:{s:i, s:s}}}}", "version", 1,
+                                  "created", "x", "streams", "a", "b", PRODUCT, 3, CONTENT, PRODUCT,
+                                  "updated", -7, "serial", "x"),
                         &seen);
     assert_false(older(&seen, 1, 1));
+    assert_int_equal(pool_seen_created(&seen), 0);
     pool_seen_note(&seen, "a", PRODUCT, (struct pool_age){100, 50}, POOL_SEEN_RAISE);
     assert_true(pool_seen_older(&seen, "a", PRODUCT, (struct pool_age){1, 1}));
 }
@@ -139,6 +161,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_empty_record_knows_nothing_older, begin, leave_folder),
         cmocka_unit_test(either_time_or_serial_makes_older),
         cmocka_unit_test(raises_each_on_its_own_and_lowers_when_told),
+        cmocka_unit_test_setup_teardown(the_newest_bundle_is_the_latest_or_what_was_set, begin,
+                                        leave_folder),
         cmocka_unit_test_setup_teardown(comes_back_from_disk, begin, leave_folder),
         cmocka_unit_test_setup_teardown(a_damaged_record_is_empty_with_a_warning, begin,
                                         leave_folder),
