@@ -60,7 +60,11 @@ static bool open_signer(const struct cmd_outgoing *out, struct uvm_signer **ret_
     const struct cmd_outgoing_options *o = out->options;
     uvm_auto_free char *state = cmd_state_dir(out->common);
     uvm_auto_free char *home = o->homedir ? uvm_strdup(o->homedir) : uvm_format("%s/gnupg", state);
-    return uvm_signer_new(home, o->sign_key, ret_signer, err) || uvm_prefix(err, "%s", home);
+    UVM_AUTO(uvm_signer_free) struct uvm_signer *signer = NULL;
+    if (!uvm_signer_new(home, o->sign_key, &signer, err) || !uvm_signer_check_clock(signer, err))
+        return uvm_prefix(err, "%s", home);
+    *ret_signer = UVM_STEAL(signer);
+    return true;
 }
 
 /* Without a key there is no bundle, whatever is downloaded. */

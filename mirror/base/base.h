@@ -366,13 +366,16 @@ bool uvm_key_import(const char *homedir, const void *keyring, size_t len, struct
 
 /* Something that signs with one secret key of a GnuPG home folder; `homedir` NULL is the user's
  * own. `key` names it as GnuPG understands it (fingerprint, mail address); NULL takes the only one
- * there. UVM_TRUST when there is none or more than one. While it lives it holds a shared lock
+ * there. UVM_TRUST when there is none that has not expired, or more than one. While it lives it holds a shared lock
  * (flock) on the folder: UVM_BUSY when somebody has locked the folder for himself, to exchange it.
  * A passphrase is asked for by GnuPG's pinentry: UVM_INTERRUPTED when that was cancelled. */
 struct uvm_signer;
 bool uvm_signer_new(const char *homedir, const char *key, struct uvm_signer **ret_signer,
                     struct uvm_error *err);
 const char *uvm_signer_fingerprint(const struct uvm_signer *s);
+/* A key signs nothing before it was made: UVM_TRUST, by a message that names the clock, when the host's
+ * is behind that. Signing looks at it, too; this is for telling it ahead of long work. */
+bool uvm_signer_check_clock(const struct uvm_signer *s, struct uvm_error *err);
 bool uvm_signer_detached(struct uvm_signer *s, const void *data, size_t len,
                          struct uvm_buf *ret_sig, struct uvm_error *err);
 /* Clear-signs a text, which should end with a newline. UVM_SPACE when a line of it has more than

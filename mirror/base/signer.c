@@ -14,6 +14,7 @@ struct uvm_signer {
     char *agent_home; /* whose agent is to be stopped; NULL = none */
     gpgme_ctx_t ctx;
     char fingerprint[UVM_FINGERPRINT_MAX];
+    time_t made; /* the first of its keys that can sign; 0 = unknown */
 };
 
 void uvm_signer_free(struct uvm_signer *s)
@@ -37,35 +38,60 @@ static bool can_sign(gpgme_key_t key)
     return key->can_sign && !key->revoked && !key->expired && !key->disabled && key->subkeys;
 }
 
+/* When the first of its keys was made that can sign. */
+static time_t made_at(gpgme_key_t key)
+{
+    long first = 0;
+    for (gpgme_subkey_t sub = key->subkeys; sub; sub = sub->next)
+        if (sub->can_sign && sub->timestamp > 0 && (first == 0 || sub->timestamp < first))
+            first = sub->timestamp;
+    return first;
+}
+
+/* No key that can sign: the last one that could has expired, if there is such a key. */
+static bool fail_no_key(const char *name, gpgme_key_t expired, struct uvm_error *err)
+{
+    if (expired) {
+        uvm_auto_free char *until = uvm_time_text(expired->subkeys->expires),
+                           *now = uvm_time_text(time(NULL));
+        return uvm_fail(err, UVM_TRUST,
+                        "the signing key %s expired on %s (it is %s here): make another one "
+                        "('uvmirror key generate --name NAME'), or set the clock",
+                        expired->subkeys->fpr, until, now);
+    }
+    if (name)
+        return uvm_fail(err, UVM_TRUST, "no key '%s' that can sign", name);
+    return uvm_fail(err, UVM_TRUST, "no signing key here yet (make one: 'uvmirror key generate')");
+}
+
 /* The one key that `name` means (NULL: the only one there is). */
 static bool find_signing_key(gpgme_ctx_t ctx, const char *name, gpgme_key_t *ret_key,
-                             char ret_fingerprint[UVM_FINGERPRINT_MAX], struct uvm_error *err)
+                             struct uvm_error *err)
 {
-    uvm_auto_gpg_key found = NULL;
-    char fingerprint[UVM_FINGERPRINT_MAX] = "";
+    uvm_auto_gpg_key found = NULL, expired = NULL;
     size_t count = 0;
     gpgme_error_t e = gpgme_op_keylist_start(ctx, name, 1);
     while (!e) {
         uvm_auto_gpg_key key = NULL;
         e = gpgme_op_keylist_next(ctx, &key);
-        if (e || !can_sign(key))
+        if (e || !key->subkeys)
             continue;
-        count++;
-        uvm_gpg_copy_fingerprint(fingerprint, key->subkeys->fpr);
-        uvm_gpg_release_key_(&found);
-        found = UVM_STEAL(key);
+        gpgme_key_t *kept = can_sign(key)                   ? &found
+                            : key->expired && !key->revoked ? &expired
+                                                            : NULL;
+        if (!kept)
+            continue;
+        count += kept == &found;
+        uvm_gpg_release_key_(kept);
+        *kept = UVM_STEAL(key);
     }
     if (gpgme_err_code(e) != GPG_ERR_EOF)
         return uvm_gpg_fail(err, e, "cannot list keys");
-    if (!found && name)
-        return uvm_fail(err, UVM_TRUST, "no key '%s' that can sign", name);
     if (!found)
-        return uvm_fail(err, UVM_TRUST,
-                        "no signing key here yet (make one: 'uvmirror key generate')");
+        return fail_no_key(name, expired, err);
     if (count > 1)
         return uvm_fail(err, UVM_TRUST, "%zu keys could sign: choose one with --sign-key", count);
     *ret_key = UVM_STEAL(found);
-    memcpy(ret_fingerprint, fingerprint, sizeof fingerprint);
     return true;
 }
 
@@ -102,13 +128,28 @@ bool uvm_signer_new(const char *homedir, const char *key_name, struct uvm_signer
         return false;
     s->agent_home = uvm_strdup(uvm_gpg_without_agent(homedir));
     uvm_auto_gpg_key key = NULL;
-    if (!find_signing_key(s->ctx, key_name, &key, s->fingerprint, err))
+    if (!find_signing_key(s->ctx, key_name, &key, err))
         return false;
+    uvm_gpg_copy_fingerprint(s->fingerprint, key->subkeys->fpr);
+    s->made = made_at(key);
     gpgme_error_t e = gpgme_signers_add(s->ctx, key);
     if (e)
         return uvm_gpg_fail(err, e, "cannot use the key");
     *ret_signer = UVM_STEAL(s);
     return true;
+}
+
+bool uvm_signer_check_clock(const struct uvm_signer *s, struct uvm_error *err)
+{
+    time_t now = time(NULL);
+    if (now >= s->made)
+        return true;
+    uvm_auto_free char *made = uvm_time_text(s->made), *here = uvm_time_text(now);
+    return uvm_fail(
+        err, UVM_TRUST,
+        "key %s was made on %s, and the clock here says %s: GnuPG signs nothing before; "
+        "set the clock (timedatectl set-time 'YYYY-MM-DD HH:MM:SS')",
+        s->fingerprint, made, here);
 }
 
 static bool fail_sign(const struct uvm_signer *s, gpgme_error_t e, struct uvm_error *err)
@@ -135,7 +176,7 @@ static bool sign(struct uvm_signer *s, gpgme_sig_mode_t mode, const void *bytes,
                  struct uvm_buf *ret_signed, struct uvm_error *err)
 {
     uvm_auto_gpg_data in = NULL, out = NULL;
-    if (!uvm_gpg_data(bytes, len, &in, err))
+    if (!uvm_signer_check_clock(s, err) || !uvm_gpg_data(bytes, len, &in, err))
         return false;
     gpgme_error_t e = gpgme_data_new(&out);
     if (!e)
@@ -178,7 +219,7 @@ static bool certify(struct uvm_signer *s, const char *fingerprint, struct uvm_er
 bool uvm_signer_certify(struct uvm_signer *s, const void *keyring, size_t len,
                         const char *fingerprint, struct uvm_buf *ret_armored, struct uvm_error *err)
 {
-    if (!uvm_gpg_import(s->ctx, keyring, len, err))
+    if (!uvm_signer_check_clock(s, err) || !uvm_gpg_import(s->ctx, keyring, len, err))
         return false;
     uvm_auto_buf key = {0};
     bool ok = certify(s, fingerprint, err) && uvm_gpg_export(s->ctx, fingerprint, &key, err);
