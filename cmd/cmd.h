@@ -179,6 +179,7 @@ struct cmd_outgoing_options {
 struct cmd_trust {
     struct uvm_strings keyrings, origin_keyrings;
     bool require_origin;
+    bool allow_older; /* an older bundle; expiry is judged by this host's clock alone */
     unsigned max_age; /* days, 0 = any */
 };
 
@@ -204,6 +205,15 @@ struct cmd_trust {
     {                                                                                              \
         "max-age", 0, CMD_NUMBER, "DAYS", "refuse a bundle that is older than this",               \
             offsetof(type, trust.max_age)                                                          \
+    }
+
+/* verify, show; import's own goes further. */
+#define CMD_EXPIRY_OPTION(type)                                                                    \
+    {                                                                                              \
+        "allow-older", 0, CMD_FLAG, NULL,                                                          \
+            "judge by this host's clock alone what has expired, not by the newest bundle that it " \
+            "has taken",                                                                           \
+            offsetof(type, trust.allow_older)                                                      \
     }
 
 /* Which pool: import, list, clean, init. */
@@ -411,6 +421,8 @@ struct cmd_bundle_input {
     struct uvm_verifier *vendor; /* NULL: the origin is not checked */
     struct bundle_reader *reader;
     const struct cmd_trust *trust;
+    time_t newest; /* when the newest bundle was made that this host has taken: it is later now; 0 =
+                      unknown, or not to count */
     struct cmd_origin *origins; /* those that were checked */
     size_t origin_count;
     size_t origins_left;      /* streams, and images that the site added, whose origin is to come */

@@ -87,7 +87,7 @@ void cmd_import_describe_request(const struct import_options *o, const struct po
     json_object_set_new(receipt, "dry_run", json_boolean(o->dry_run));
     json_object_set_new(receipt, "options",
                         json_pack("{s:i, s:b, s:b, s:b, s:b, s:b, s:o}", "max",
-                                  (int)(o->max ? o->max : 1), "allow_older", o->allow_older,
+                                  (int)(o->max ? o->max : 1), "allow_older", o->trust.allow_older,
                                   "keep_compressed", o->keep_compressed, "no_clean", o->no_clean,
                                   "no_authentication", o->no_authentication, "require_origin",
                                   o->trust.require_origin, "filters", cmd_strings_json(filters)));

@@ -16,7 +16,7 @@ static const struct cmd_option import_options[] = {
      offsetof(struct import_options, max_virtual)},
     {"allow-older", 0, CMD_FLAG, NULL,
      "take a bundle that is older than what this host has seen, and remember it as the newest",
-     offsetof(struct import_options, allow_older)},
+     offsetof(struct import_options, trust.allow_older)},
     {"no-authentication", 0, CMD_FLAG, NULL,
      "accept streams whose vendor signature nobody checked when they were fetched",
      offsetof(struct import_options, no_authentication)},
@@ -81,10 +81,11 @@ static bool make_plan(struct import *i, struct uvm_error *err)
         .sources = i->sources,
         .source_count = m->stream_count,
         .serial = m->serial,
+        .created = m->created,
         .filters = i->filters,
         .max_versions = o->max ? o->max : 1,
         .max_virtual = o->max_virtual,
-        .flags = (o->allow_older ? POOL_IMPORT_ALLOW_OLDER : 0) |
+        .flags = (o->trust.allow_older ? POOL_IMPORT_ALLOW_OLDER : 0) |
                  (o->keep_compressed ? POOL_IMPORT_KEEP_COMPRESSED : 0) |
                  (o->no_clean ? POOL_IMPORT_NO_CLEAN : 0) | (o->dry_run ? POOL_IMPORT_DRY_RUN : 0),
     };

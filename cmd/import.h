@@ -7,7 +7,7 @@ struct import_options {
     struct cmd_common common;
     struct cmd_trust trust;
     struct cmd_host host;
-    bool no_authentication, allow_older, no_clean, keep_compressed, dry_run;
+    bool no_authentication, no_clean, keep_compressed, dry_run;
     unsigned max;
     uint64_t max_virtual;
     const char *report;

@@ -9,23 +9,40 @@ static bool same_text(const char *a, const char *b)
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
+/* A clock that is behind makes no key valid again, and no bundle young. */
+static bool set_clock(const struct cmd_common *common, time_t newest, struct uvm_verifier *verifier,
+                      struct uvm_error *err)
+{
+    if (newest == 0)
+        return true;
+    uvm_auto_free char *state = cmd_state_dir(common), *made = uvm_time_text(newest);
+    uvm_auto_free char *because =
+        uvm_format("this host has taken a bundle of %s, says %s/seen.json: if a wrong clock made "
+                   "that one, --allow-older goes by the clock here",
+                   made, state);
+    return uvm_verifier_not_before(verifier, newest, because, err);
+}
+
 static bool open_verifiers(const struct cmd_common *common, const struct cmd_trust *trust,
                            struct cmd_bundle_input *input, struct uvm_error *err)
 {
     uvm_auto_strings keyrings = {0};
     if (!cmd_trusted_keyrings(common, &trust->keyrings, &keyrings, err) ||
-        !uvm_verifier_new(&keyrings, &input->site, err))
+        !uvm_verifier_new(&keyrings, &input->site, err) ||
+        !set_clock(common, input->newest, input->site, err))
         return false;
     uvm_verifier_advise(input->site, "see 'uvmirror key trust'");
-    return (!trust->origin_keyrings.count && !trust->require_origin) ||
-           cmd_vendor_verifier(&trust->origin_keyrings, "--origin-keyring", &input->vendor, err);
+    if (!trust->origin_keyrings.count && !trust->require_origin)
+        return true;
+    return cmd_vendor_verifier(&trust->origin_keyrings, "--origin-keyring", &input->vendor, err) &&
+           set_clock(common, input->newest, input->vendor, err);
 }
 
 static bool check_age(const struct cmd_bundle_input *input, struct uvm_error *err)
 {
     const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
     unsigned days = input->trust->max_age;
-    time_t now = time(NULL);
+    time_t now = time(NULL) > input->newest ? time(NULL) : input->newest;
     if (days == 0 || now < m->created || now - m->created <= (time_t)days * 86400)
         return true;
     uvm_auto_free char *age = cmd_age_text(m->created, now);
@@ -52,7 +69,10 @@ bool cmd_bundle_open(const struct cmd_common *common, const struct cmd_trust *tr
                      const struct uvm_strings *arguments, enum bundle_purpose purpose,
                      struct cmd_bundle_input *ret_input, struct uvm_error *err)
 {
-    struct cmd_bundle_input input = {.trust = trust, .checksums = {.max = MIRROR_CHECKSUMS_MAX}};
+    uvm_auto_free char *state = cmd_state_dir(common);
+    struct cmd_bundle_input input = {.trust = trust,
+                                     .newest = trust->allow_older ? 0 : pool_newest_created(state),
+                                     .checksums = {.max = MIRROR_CHECKSUMS_MAX}};
     struct bundle_open_options options = {
         .purpose = purpose, .ask = cmd_ask_for_media(), .observer = cmd_observer()};
     bool ok = open_verifiers(common, trust, &input, err);

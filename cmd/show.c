@@ -8,6 +8,7 @@ struct show_options {
 
 static const struct cmd_option show_options[] = {
     CMD_TRUST_OPTIONS(struct show_options),
+    CMD_EXPIRY_OPTION(struct show_options),
     CMD_COMMON_OPTIONS(struct show_options),
     {0},
 };

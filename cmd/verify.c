@@ -8,6 +8,7 @@ struct verify_options {
 
 static const struct cmd_option verify_options[] = {
     CMD_TRUST_OPTIONS(struct verify_options),
+    CMD_EXPIRY_OPTION(struct verify_options),
     CMD_COMMON_OPTIONS(struct verify_options),
     {0},
 };

@@ -289,6 +289,12 @@ bool uvm_verifier_new(const struct uvm_strings *keyrings, struct uvm_verifier **
 void uvm_verifier_free(struct uvm_verifier *v);
 UVM_DEFINE_AUTO(struct uvm_verifier *, uvm_verifier_free)
 
+/* Tells it that it is at least `newest` now (seconds), whatever this host's clock says: whether a key or
+ * a signature has expired is judged by the later of the two. `because` is how a message goes on that
+ * names the clock ("this host has taken a bundle of ..."); copied. */
+bool uvm_verifier_not_before(struct uvm_verifier *v, time_t newest, const char *because,
+                             struct uvm_error *err);
+
 /* What to tell somebody whose key is not among them ("see 'uvmirror key trust'"). Copied. */
 void uvm_verifier_advise(struct uvm_verifier *v, const char *advice);
 

@@ -59,13 +59,14 @@ static void sweep(const char *folder)
 
 /* No agent, no network, no opinion about ownertrust, and a clock that is behind a key's creation is
  * no reason to call the key bad. */
-static bool write_settings(const char *home, struct uvm_error *err)
+#define SETTINGS                                                                                   \
+    "no-autostart\nignore-time-conflict\nno-auto-key-locate\nno-auto-key-retrieve\n"               \
+    "trust-model always\nno-auto-check-trustdb\nimport-options no-repair-keys\n"
+
+static bool write_settings(const char *home, const char *settings, struct uvm_error *err)
 {
-    static const char conf[] = "no-autostart\nignore-time-conflict\nno-auto-key-locate\n"
-                               "no-auto-key-retrieve\ntrust-model always\nno-auto-check-trustdb\n"
-                               "import-options no-repair-keys\n";
     uvm_auto_free char *path = uvm_format("%s/gpg.conf", home);
-    return uvm_file_replace(path, 0600, conf, sizeof conf - 1, err);
+    return uvm_file_replace(path, 0600, settings, strlen(settings), err);
 }
 
 bool uvm_gpg_home_make(struct uvm_gpg_home *home, struct uvm_error *err)
@@ -79,7 +80,18 @@ bool uvm_gpg_home_make(struct uvm_gpg_home *home, struct uvm_error *err)
     home->lock_fd = open(home->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (home->lock_fd >= 0)
         flock(home->lock_fd, LOCK_SH | LOCK_NB); /* a file system without locks is swept by none */
-    return write_settings(home->path, err);
+    return write_settings(home->path, SETTINGS, err);
+}
+
+/* OpenPGP has 32 bits for a time. GnuPG judges by what it is told keys, subkeys and signatures alike. */
+bool uvm_gpg_home_set_clock(const struct uvm_gpg_home *home, time_t now, struct uvm_error *err)
+{
+    if (now <= time(NULL))
+        return true;
+    uvm_auto_free char *settings =
+        uvm_format(SETTINGS "faked-system-time %lld\n",
+                   (long long)(now < (time_t)UINT32_MAX ? now : (time_t)UINT32_MAX));
+    return write_settings(home->path, settings, err);
 }
 
 void uvm_gpg_home_remove(struct uvm_gpg_home *home)

@@ -7,7 +7,9 @@
 struct uvm_verifier {
     struct uvm_gpg_home home;
     gpgme_ctx_t ctx;
-    char *advice; /* may be NULL */
+    char *advice;  /* may be NULL */
+    time_t newest; /* it is this at least; 0 = nothing is known */
+    char *because; /* that is so */
 };
 
 void uvm_verifier_free(struct uvm_verifier *v)
@@ -17,6 +19,7 @@ void uvm_verifier_free(struct uvm_verifier *v)
     uvm_gpg_release_ctx_(&v->ctx);
     uvm_gpg_home_remove(&v->home);
     free(v->advice);
+    free(v->because);
     free(v);
 }
 
@@ -46,6 +49,19 @@ void uvm_verifier_advise(struct uvm_verifier *v, const char *advice)
     v->advice = uvm_strdup(advice);
 }
 
+bool uvm_verifier_not_before(struct uvm_verifier *v, time_t newest, const char *because,
+                             struct uvm_error *err)
+{
+    if (!uvm_gpg_home_set_clock(&v->home, newest, err))
+        return false;
+    v->newest = newest;
+    free(v->because);
+    v->because = uvm_strdup(because);
+    return true;
+}
+
+/* ---- what is refused ---- */
+
 static bool refuse_unknown(const struct uvm_verifier *v, struct uvm_error *err, const char *who)
 {
     const char *advice = v->advice ? v->advice : "";
@@ -53,26 +69,53 @@ static bool refuse_unknown(const struct uvm_verifier *v, struct uvm_error *err, 
                     *advice ? " (" : "", advice, *advice ? ")" : "");
 }
 
-/* Why GnuPG does not call a signature good, in words for the person who must decide. */
-static bool refuse_status(const struct uvm_verifier *v, struct uvm_error *err, gpgme_error_t status,
-                          const char *who)
+/* What the judgement rests on: a clock may be wrong, too. */
+static char *clock_text(const struct uvm_verifier *v)
 {
-    uvm_auto_free char *now = uvm_time_text(time(NULL)); /* a clock may be wrong, too */
+    time_t now = time(NULL);
+    uvm_auto_free char *here = uvm_time_text(now);
+    return v->newest > now ? uvm_format("the clock here says %s, but %s", here, v->because)
+                           : uvm_format("it is %s here", here);
+}
+
+/* The signing key may be a subkey that has expired, or of a key that has. */
+static time_t key_expiry(struct uvm_verifier *v, gpgme_signature_t s)
+{
+    uvm_auto_gpg_key key = NULL;
+    if (gpgme_get_key(v->ctx, s->fpr, &key, 0) || !key->subkeys)
+        return 0;
+    for (gpgme_subkey_t sub = key->subkeys; sub; sub = sub->next)
+        if (sub->fpr && strcmp(sub->fpr, s->fpr) == 0 && sub->expired)
+            return sub->expires;
+    return key->subkeys->expires;
+}
+
+static bool refuse_expired(const struct uvm_verifier *v, struct uvm_error *err, const char *what,
+                           time_t expiry)
+{
+    uvm_auto_free char *expired = uvm_time_text(expiry), *clock = clock_text(v);
+    return uvm_fail(err, UVM_TRUST, "%s expired on %s (%s)", what, expired, clock);
+}
+
+/* Why GnuPG does not call a signature good, in words for the person who must decide. */
+static bool refuse_status(struct uvm_verifier *v, struct uvm_error *err, gpgme_error_t status,
+                          gpgme_signature_t s, const char *who)
+{
+    uvm_auto_free char *by_key = uvm_format("signed by %s, a key that", who),
+                       *signature = uvm_format("the signature by %s", who);
     switch (gpgme_err_code(status)) {
     case GPG_ERR_BAD_SIGNATURE:
         return uvm_fail(err, UVM_TRUST, "bad signature by %s: the content was changed", who);
     case GPG_ERR_NO_PUBKEY:
         return refuse_unknown(v, err, who);
     case GPG_ERR_KEY_EXPIRED:
-        return uvm_fail(err, UVM_TRUST, "signed by %s, a key that has expired (it is %s here)", who,
-                        now);
+        return refuse_expired(v, err, by_key, key_expiry(v, s));
     case GPG_ERR_CERT_REVOKED:
-        return uvm_fail(err, UVM_TRUST, "signed by %s, a key that was revoked", who);
+        return uvm_fail(err, UVM_TRUST, "%s was revoked", by_key);
     case GPG_ERR_SIG_EXPIRED:
-        return uvm_fail(err, UVM_TRUST, "the signature by %s has expired (it is %s here)", who,
-                        now);
+        return refuse_expired(v, err, signature, (time_t)s->exp_timestamp);
     default:
-        return uvm_fail(err, UVM_TRUST, "signature by %s refused: %s", who, gpgme_strerror(status));
+        return uvm_fail(err, UVM_TRUST, "%s is refused: %s", signature, gpgme_strerror(status));
     }
 }
 
@@ -91,7 +134,7 @@ static bool accept_signature(struct uvm_verifier *v, gpgme_signature_t s,
 {
     uvm_auto_free char *who = uvm_printable(s->fpr ? s->fpr : "an unknown key");
     if (gpgme_err_code(s->status) != GPG_ERR_NO_ERROR)
-        return refuse_status(v, err, status_of(v, s), who);
+        return refuse_status(v, err, status_of(v, s), s, who);
     if (uvm_gpg_is_weak(s->hash_algo)) {
         const char *name = gpgme_hash_algo_name(s->hash_algo);
         return uvm_fail(err, UVM_TRUST, "the signature by %s uses %s, which is too weak", who,
@@ -102,9 +145,9 @@ static bool accept_signature(struct uvm_verifier *v, gpgme_signature_t s,
     if (e || !key->subkeys)
         return refuse_unknown(v, err, who);
     if (key->revoked)
-        return refuse_status(v, err, GPG_ERR_CERT_REVOKED, who);
+        return refuse_status(v, err, GPG_ERR_CERT_REVOKED, s, who);
     if (key->expired)
-        return refuse_status(v, err, GPG_ERR_KEY_EXPIRED, who);
+        return refuse_status(v, err, GPG_ERR_KEY_EXPIRED, s, who);
     uvm_gpg_copy_fingerprint(ret_sig->fingerprint, key->subkeys->fpr);
     free(ret_sig->user_id);
     ret_sig->user_id = uvm_printable(key->uids ? key->uids->uid : "");

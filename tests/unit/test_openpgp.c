@@ -369,6 +369,34 @@ static void test_keyrings(void **state)
     assert_int_equal(keys.items[0].expires, 0);
 }
 
+/* A key of an hour, and what is known of the time beside the clock. */
+static void test_a_clock_that_is_behind(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_buf sig = {0};
+    uvm_auto_strings ring = {0};
+    uvm_auto_free char *path = export_key(other_home, other, "other-clock.gpg");
+    UVM_AUTO(uvm_verifier_free) struct uvm_verifier *v = NULL;
+    uvm_auto_signature who = {0};
+    sign_with(other_home, false, &sig);
+    uvm_strings_add(&ring, path);
+    must(uvm_verifier_new(&ring, &v, &err), &err);
+    static const time_t harmless[] = {0, 1, 1800};
+    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++) {
+        time_t newest = harmless[i] > 1 ? time(NULL) + harmless[i] : harmless[i];
+        must(uvm_verifier_not_before(v, newest, "a bundle", &err), &err);
+        must(uvm_verifier_detached(v, text, sizeof text - 1, sig.data, sig.len, &who, &err), &err);
+        uvm_signature_clear(&who);
+    }
+    static const time_t late[] = {7200, (time_t)UINT32_MAX * 2};
+    for (size_t i = 0; i < sizeof late / sizeof *late; i++) {
+        must(uvm_verifier_not_before(v, time(NULL) + late[i], "a bundle is newer", &err), &err);
+        refused(v, text, sizeof text - 1, &sig, "a key that expired on 20");
+        refused(v, text, sizeof text - 1, &sig, ", but a bundle is newer)");
+    }
+}
+
 static void test_signers(void **state)
 {
     (void)state;
@@ -539,13 +567,21 @@ static void test_sweeping(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_detached_round_trip),      cmocka_unit_test(test_detached_refuses),
-        cmocka_unit_test(test_clearsigned_round_trip),   cmocka_unit_test(test_clearsigned_refuses),
-        cmocka_unit_test(test_old_keys_and_weak_hashes), cmocka_unit_test(test_keyrings),
-        cmocka_unit_test(test_hostile_gnupghome),        cmocka_unit_test(test_signers),
-        cmocka_unit_test(test_reads_what_stands_there),  cmocka_unit_test(test_long_lines),
-        cmocka_unit_test(test_a_keyring_without_a_key),  cmocka_unit_test(test_a_voucher),
-        cmocka_unit_test(test_a_signer_locks_its_home),  cmocka_unit_test(test_sweeping),
+        cmocka_unit_test(test_detached_round_trip),
+        cmocka_unit_test(test_detached_refuses),
+        cmocka_unit_test(test_clearsigned_round_trip),
+        cmocka_unit_test(test_clearsigned_refuses),
+        cmocka_unit_test(test_old_keys_and_weak_hashes),
+        cmocka_unit_test(test_keyrings),
+        cmocka_unit_test(test_hostile_gnupghome),
+        cmocka_unit_test(test_a_clock_that_is_behind),
+        cmocka_unit_test(test_signers),
+        cmocka_unit_test(test_reads_what_stands_there),
+        cmocka_unit_test(test_long_lines),
+        cmocka_unit_test(test_a_keyring_without_a_key),
+        cmocka_unit_test(test_a_voucher),
+        cmocka_unit_test(test_a_signer_locks_its_home),
+        cmocka_unit_test(test_sweeping),
     };
     return cmocka_run_group_tests(tests, make_keys, remove_keys);
 }
