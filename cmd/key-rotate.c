@@ -164,13 +164,42 @@ static bool set_aside(const char *home, char **ret_aside, struct uvm_error *err)
     return true;
 }
 
+/* The hosts are offered the next key for the sake of the present one's signature: without it they would
+ * be cut off, or somebody has exchanged the key. After an interrupted run there is no present key any
+ * more; that run has looked. */
+static bool check_next(const char *home, const char *next, const struct uvm_key *key,
+                       struct uvm_error *err)
+{
+    const char *state = cmd_key_validity(key);
+    char voucher[UVM_FINGERPRINT_MAX] = "";
+    uvm_auto_buf armored = {.max = UVM_KEYRING_MAX};
+    if (strcmp(state, "valid") != 0)
+        return uvm_fail(
+            err, UVM_TRUST,
+            "the next key %s is %s: --abort deletes it, and 'uvmirror key rotate' makes "
+            "another one",
+            key->fingerprint, state);
+    if (access(home, F_OK) < 0)
+        return true;
+    if (!uvm_key_export(next, key->fingerprint, &armored, err) ||
+        !uvm_key_predecessor(home, &armored, key->fingerprint, voucher, err))
+        return uvm_prefix(err, "%s", next);
+    return *voucher ||
+           uvm_fail(
+               err, UVM_TRUST,
+               "the next key %s has no good signature by the present one: 'uvmirror key rotate' "
+               "makes it once more; if that key is none of yours, --abort",
+               key->fingerprint);
+}
+
 static bool finish(const char *home, const char *next, struct uvm_error *err)
 {
     uvm_auto_fd lock = -1;
     uvm_auto_keys keys = {0};
     uvm_auto_free char *aside = NULL;
     if (!read_finished_next(next, &keys, err) || !lock_folder(next, &lock, err) ||
-        !set_aside(home, &aside, err) || !rename_folder(next, home, err))
+        !check_next(home, next, &keys.items[0], err) || !set_aside(home, &aside, err) ||
+        !rename_folder(next, home, err))
         return false;
     uvm_auto_free char *groups = cmd_key_groups(keys.items[0].fingerprint);
     cmd_print("signing with %s", keys.items[0].user_id);

@@ -349,11 +349,18 @@ bool uvm_keyring_without(const void *keyring, size_t len, const char *fingerprin
 
 /* Which key of the files `trusted` vouches for the key `fingerprint` in `keyring`, which is not
  * trusted yet: its fingerprint; the key's own when it is trusted already; "" when none does. To vouch
- * is an OpenPGP certification (RFC 4880, 5.2.1: 0x10 to 0x13) of one of the key's user IDs that
- * verifies, has not expired and was not taken back, by a key that has not expired and is not revoked. */
+ * is an OpenPGP certification (RFC 4880, 5.2.1: 0x10 to 0x13) of the user ID by which the key is listed
+ * that verifies, has not expired and was not taken back, by a primary key that has not expired and is
+ * not revoked. GnuPG is asked in a home folder that holds the trusted keys and this one alone. */
 bool uvm_key_voucher(const struct uvm_strings *trusted, const void *keyring, size_t len,
                      const char *fingerprint, char ret_voucher[UVM_FINGERPRINT_MAX],
                      struct uvm_error *err);
+
+/* The same, with those who may vouch being the keys of a GnuPG home folder that have a secret part. One
+ * that has expired counts for what it signed before. */
+bool uvm_key_predecessor(const char *homedir, const struct uvm_buf *keyring,
+                         const char *fingerprint, char ret_voucher[UVM_FINGERPRINT_MAX],
+                         struct uvm_error *err);
 
 /* The keys with a secret part in a GnuPG home folder. A folder that is missing holds none. */
 bool uvm_keys_secret(const char *homedir, struct uvm_keys *ret_keys, struct uvm_error *err);

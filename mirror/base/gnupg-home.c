@@ -86,8 +86,6 @@ bool uvm_gpg_home_make(struct uvm_gpg_home *home, struct uvm_error *err)
 /* OpenPGP has 32 bits for a time. GnuPG judges by what it is told keys, subkeys and signatures alike. */
 bool uvm_gpg_home_set_clock(const struct uvm_gpg_home *home, time_t now, struct uvm_error *err)
 {
-    if (now <= time(NULL))
-        return true;
     uvm_auto_free char *settings =
         uvm_format(SETTINGS "faked-system-time %lld\n",
                    (long long)(now < (time_t)UINT32_MAX ? now : (time_t)UINT32_MAX));

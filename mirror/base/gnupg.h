@@ -46,7 +46,7 @@ struct uvm_gpg_home {
 };
 #define UVM_GPG_HOME_INIT ((struct uvm_gpg_home){NULL, -1})
 bool uvm_gpg_home_make(struct uvm_gpg_home *home, struct uvm_error *err);
-/* From now on it is `now` at least for GnuPG there, if this host's clock shows less. */
+/* Whatever this host's clock shows, it is `now` for each GnuPG that starts there. */
 bool uvm_gpg_home_set_clock(const struct uvm_gpg_home *home, time_t now, struct uvm_error *err);
 void uvm_gpg_home_remove(struct uvm_gpg_home *home);
 #define uvm_auto_gpg_home __attribute__((cleanup(uvm_gpg_home_remove))) struct uvm_gpg_home

@@ -103,7 +103,7 @@ bool uvm_keyring_without(const void *keyring, size_t len, const char *fingerprin
 /* ---- which key vouches for another ---- */
 
 /* The certifier, if it is a key that was trusted before and may still be used. GnuPG names it by its
- * key ID only; where that means several keys, it means none. */
+ * key ID only; where that means several keys, or a subkey, it means none. */
 static bool is_trusted(gpgme_ctx_t ctx, const char *key_id, const struct uvm_keys *trusted,
                        char ret_fingerprint[UVM_FINGERPRINT_MAX])
 {
@@ -134,27 +134,40 @@ static bool is_taken_back(gpgme_key_t key, const char *key_id)
     return false;
 }
 
+/* The name that people are shown is the one that somebody must have signed: the key's owner may have
+ * added it since. */
 static void find_voucher(gpgme_ctx_t ctx, gpgme_key_t key, const struct uvm_keys *trusted,
                          char ret_fingerprint[UVM_FINGERPRINT_MAX])
 {
-    for (gpgme_user_id_t uid = key->uids; uid; uid = uid->next)
-        for (gpgme_key_sig_t sig = uid->signatures; sig && !uid->revoked; sig = sig->next)
-            if (is_good_certification(sig) && !is_taken_back(key, sig->keyid) &&
-                is_trusted(ctx, sig->keyid, trusted, ret_fingerprint))
-                return;
+    gpgme_user_id_t shown = key->uids;
+    if (!shown || shown->revoked || shown->invalid)
+        return;
+    for (gpgme_key_sig_t sig = shown->signatures; sig; sig = sig->next)
+        if (is_good_certification(sig) && !is_taken_back(key, sig->keyid) &&
+            is_trusted(ctx, sig->keyid, trusted, ret_fingerprint))
+            return;
 }
 
-bool uvm_key_voucher(const struct uvm_strings *trusted, const void *keyring, size_t len,
-                     const char *fingerprint, char ret_voucher[UVM_FINGERPRINT_MAX],
-                     struct uvm_error *err)
+/* The key without what else comes with it, which might be keys that GnuPG would ask, too. */
+static bool isolate(const void *keyring, size_t len, const char *fingerprint,
+                    struct uvm_buf *ret_key, struct uvm_error *err)
 {
     uvm_auto_gpg_home home = UVM_GPG_HOME_INIT;
     uvm_auto_gpg_ctx ctx = NULL;
+    return uvm_gpg_home_make(&home, err) && uvm_gpg_new(home.path, &ctx, err) &&
+           uvm_gpg_import(ctx, keyring, len, err) && uvm_gpg_export(ctx, fingerprint, ret_key, err);
+}
+
+/* Those who may vouch are in the context's home folder already. */
+static bool ask(gpgme_ctx_t ctx, const void *keyring, size_t len, const char *fingerprint,
+                char ret_voucher[UVM_FINGERPRINT_MAX], struct uvm_error *err)
+{
     uvm_auto_keys before = {0};
+    uvm_auto_buf alone = {.max = UVM_KEYRING_MAX};
     uvm_auto_gpg_key key = NULL;
-    if (!uvm_gpg_home_make(&home, err) || !uvm_gpg_new(home.path, &ctx, err) ||
-        !uvm_gpg_import_files(ctx, trusted, err) ||
-        !uvm_gpg_list(ctx, UVM_GPG_PUBLIC, &before, err) || !uvm_gpg_import(ctx, keyring, len, err))
+    if (!uvm_gpg_list(ctx, UVM_GPG_PUBLIC, &before, err) ||
+        !isolate(keyring, len, fingerprint, &alone, err) ||
+        !uvm_gpg_import(ctx, alone.data, alone.len, err))
         return false;
     gpgme_error_t e =
         gpgme_set_keylist_mode(ctx, GPGME_KEYLIST_MODE_LOCAL | GPGME_KEYLIST_MODE_SIGS);
@@ -167,5 +180,48 @@ bool uvm_key_voucher(const struct uvm_strings *trusted, const void *keyring, siz
         uvm_gpg_copy_fingerprint(ret_voucher, fingerprint);
     else
         find_voucher(ctx, key, &before, ret_voucher);
+    return true;
+}
+
+bool uvm_key_voucher(const struct uvm_strings *trusted, const void *keyring, size_t len,
+                     const char *fingerprint, char ret_voucher[UVM_FINGERPRINT_MAX],
+                     struct uvm_error *err)
+{
+    uvm_auto_gpg_home home = UVM_GPG_HOME_INIT;
+    uvm_auto_gpg_ctx ctx = NULL;
+    return uvm_gpg_home_make(&home, err) && uvm_gpg_new(home.path, &ctx, err) &&
+           uvm_gpg_import_files(ctx, trusted, err) &&
+           ask(ctx, keyring, len, fingerprint, ret_voucher, err);
+}
+
+/* GnuPG looks at no certification by a key that has expired: it is asked as of that key's last second. */
+static bool ask_own(const char *homedir, const struct uvm_key *own, const struct uvm_buf *keyring,
+                    const char *fingerprint, char ret_voucher[UVM_FINGERPRINT_MAX],
+                    struct uvm_error *err)
+{
+    uvm_auto_gpg_home home = UVM_GPG_HOME_INIT;
+    uvm_auto_gpg_ctx ctx = NULL;
+    uvm_auto_buf key = {.max = UVM_KEYRING_MAX};
+    bool has_expired = own->expires && own->expires <= time(NULL);
+    return uvm_gpg_home_make(&home, err) &&
+           (!has_expired || uvm_gpg_home_set_clock(&home, own->expires - 1, err)) &&
+           uvm_gpg_new(home.path, &ctx, err) &&
+           uvm_key_export(homedir, own->fingerprint, &key, err) &&
+           uvm_gpg_import(ctx, key.data, key.len, err) &&
+           ask(ctx, keyring->data, keyring->len, fingerprint, ret_voucher, err);
+}
+
+bool uvm_key_predecessor(const char *homedir, const struct uvm_buf *keyring,
+                         const char *fingerprint, char ret_voucher[UVM_FINGERPRINT_MAX],
+                         struct uvm_error *err)
+{
+    uvm_auto_keys own = {0};
+    char voucher[UVM_FINGERPRINT_MAX] = "";
+    if (!uvm_keys_secret(homedir, &own, err))
+        return false;
+    for (size_t i = 0; i < own.count && !*voucher; i++)
+        if (!ask_own(homedir, &own.items[i], keyring, fingerprint, voucher, err))
+            return false;
+    memcpy(ret_voucher, voucher, sizeof voucher);
     return true;
 }

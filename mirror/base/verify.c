@@ -52,7 +52,7 @@ void uvm_verifier_advise(struct uvm_verifier *v, const char *advice)
 bool uvm_verifier_not_before(struct uvm_verifier *v, time_t newest, const char *because,
                              struct uvm_error *err)
 {
-    if (!uvm_gpg_home_set_clock(&v->home, newest, err))
+    if (newest > time(NULL) && !uvm_gpg_home_set_clock(&v->home, newest, err))
         return false;
     v->newest = newest;
     free(v->because);

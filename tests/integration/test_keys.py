@@ -208,6 +208,126 @@ def test_who_does_not_vouch(receiver, folder, stranger):
         made.close()
 
 
+def as_subkey(owner, key, when):
+    """Makes `key`, which was made at that instant, a subkey of another one, too: what it has signed is
+    by a subkey now."""
+    listed = key.gpg("--with-colons", "--with-keygrip", "--list-keys", key.fingerprint).decode()
+    keygrip = next(line.split(":")[9] for line in listed.splitlines() if line.startswith("grp:"))
+    secret = pathlib.Path("private-keys-v1.d", f"{keygrip}.key")
+    shutil.copy(pathlib.Path(key.homedir, secret), pathlib.Path(owner.homedir, secret))
+    subprocess.run(["gpg", "--homedir", owner.homedir, "--quiet", "--no-tty", "--expert",
+                    "--pinentry-mode", "loopback", "--passphrase", "", *when, "--command-fd", "0",
+                    "--edit-key", owner.fingerprint, "addkey"],
+                   input=f"13\n{keygrip}\nq\n0\nsave\n".encode(), capture_output=True, check=True)
+    listed = owner.gpg("--with-colons", "--with-subkey-fingerprint", "--list-keys", owner.fingerprint)
+    assert f":{key.fingerprint}:" in listed.decode()
+
+
+def test_who_seems_to_vouch(receiver, folder):
+    """Good certifications, which say something else: by a subkey, for a day that has passed, over
+    another name than the one that is shown, by a key that was revoked."""
+    past = ("--faked-system-time", "20240101T000000!")
+    boss, new = new_key(folder, "boss", *past), new_key(folder, "new", *past)
+    boss.options, new.options = [], []
+    ring = folder / "boss.gpg"
+    receiver("trust", "--yes", keyring(ring, boss))
+    path = folder / "offer.gpg"
+
+    def voucher(data, key=new):
+        path.write_bytes(data)
+        lines = receiver("trust", path, "--json", code=2).lines
+        return next(line["vouched_by"] for line in lines if line["fingerprint"] == key.fingerprint)
+
+    by_subkey = new_key(folder, "subkey", *past)
+    forged = vouch(by_subkey, new)
+    as_subkey(boss, by_subkey, past)
+    receiver("trust", "--yes", keyring(ring, boss))
+    assert voucher(forged) is None
+    assert voucher(forged + boss.gpg("--export", boss.fingerprint)) is None
+
+    day = ("--ask-cert-expire", "--default-cert-expire", "1d", *past)
+    assert voucher(vouch(boss, new, *day)) is None
+    assert voucher(vouch(boss, new)) == boss.fingerprint
+
+    # Its owner has the certification, and takes another name.
+    new.gpg("--import", data=boss.gpg("--export", new.fingerprint))
+    new.gpg("--passphrase", "", "--quick-add-uid", new.fingerprint, "Somebody Important")
+    new.gpg("--quick-set-primary-uid", new.fingerprint, "Somebody Important")
+    assert voucher(new.gpg("--export", new.fingerprint)) is None
+    assert "Somebody Important" in receiver("trust", path, code=2).out.decode()
+    new.gpg("--quick-set-primary-uid", new.fingerprint, "new <new@example.org>")
+    assert voucher(new.gpg("--export", new.fingerprint)) == boss.fingerprint
+
+    revoked(boss)
+    receiver("trust", "--yes", keyring(ring, boss), code=4)
+    shutil.copy(ring, receiver.state / "trusted.d" / f"{boss.fingerprint}.gpg")
+    assert voucher(new.gpg("--export", new.fingerprint)) is None
+    for made in (boss, new, by_subkey):
+        made.close()
+
+
+def test_a_forged_rotation(key, folder, stranger):
+    """Whoever has exchanged the next key does not get it into the place of the present one."""
+    old = key("generate", "--name", "Site", "--json").lines[-1]["fingerprint"]
+    key("export", "-o", folder / "old.gpg")
+    key("rotate", "-o", folder / "new.gpg")
+    following = key.state / "gnupg.next"
+    aside = following.rename(folder / "aside")
+
+    def refused(forged):
+        if following.exists():
+            shutil.rmtree(following)
+        shutil.copytree(forged.homedir, following, ignore=shutil.ignore_patterns("S.*"))
+        said = key("rotate", "--finish", code=4).err.decode()
+        assert forged.fingerprint in said, said
+        assert key.listed("signing") == [old] and key.listed("next") == [forged.fingerprint]
+        return said
+
+    plain = new_key(folder, "plain")
+    assert "no good signature by the present one" in refused(plain)
+    plain.gpg("--import", data=vouch(stranger, plain))
+    plain.gpg("--import", data=stranger.gpg("--export", stranger.fingerprint))
+    assert "--abort" in refused(plain)
+    # By a key that has the present one's name.
+    namesake = Key(folder / "namesake", "Site")
+    plain.gpg("--import", data=vouch(namesake, plain))
+    plain.gpg("--import", data=(folder / "old.gpg").read_bytes())
+    refused(plain)
+    past = new_key(folder, "past", "--faked-system-time", "20200101T000000", expires="1y")
+    assert "is expired" in refused(past)
+
+    # The site's own key may sign it all the same, once somebody says so.
+    shutil.rmtree(following)
+    shutil.copytree(plain.homedir, following, ignore=shutil.ignore_patterns("S.*"))
+    key("rotate", "-o", folder / "new.gpg")
+    key("rotate", "--finish")
+    assert key.listed("signing") == [plain.fingerprint]
+    assert aside.exists()
+    for made in (plain, namesake, past):
+        made.close()
+
+
+@pytest.mark.parametrize("what", ["expired", "revoked"])
+def test_the_present_key_has_ended(key, folder, what):
+    """One that has expired did vouch, while it could. One that was revoked does not count."""
+    signer = Key(key.state / "gnupg", "Site", expires="2d")
+    new = key("rotate", "--json", "-o", folder / "new.gpg").lines[-1]["fingerprint"]
+    if what == "revoked":
+        revoked(signer)
+        assert b"no good signature" in key("rotate", "--finish", code=4).err
+        assert key.listed("signing") == [signer.fingerprint]
+    else:
+        key("rotate", "--finish", **in_days(3))
+        assert key.listed("signing") == [new]
+    signer.close()
+
+
+def in_days(days):
+    """Runs it with a clock that is ahead."""
+    return {"wrap": ("faketime", "-m", "-f", f"+{days}d"),
+            "env": {"ASAN_OPTIONS": "verify_asan_link_order=0:detect_leaks=0:exitcode=99"}}
+
+
 def test_killed_between_the_renames(key, folder):
     """The half that is done is neither undone nor taken for a host without a key."""
     old = key("generate", "--json").lines[-1]["fingerprint"]
