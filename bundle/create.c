@@ -1,7 +1,6 @@
 /* A bundle is composed, written to its place, and its small members are kept in the mirror. */
 #include <errno.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "bundle/internal.h"
@@ -94,7 +93,6 @@ static bool write_to_file(const struct output *out, const char *path, struct uvm
     bool hashed = out->read_back == BUNDLE_READ_BACK_ALWAYS;
     if (!uvm_outfile_open(&place, path, 0644, err))
         return false;
-    flock(place.fd, LOCK_EX | LOCK_NB); /* only says that somebody still writes it */
     bundle_file_init(&file, place.fd, path, hashed ? BUNDLE_HASHED : BUNDLE_UNHASHED);
     return write_to(out, (struct bundle_sink){bundle_file_write, &file}, path, err) &&
            (!hashed || read_back(out, &file, err)) &&

@@ -8,8 +8,6 @@
 
 #include "bundle/internal.h"
 
-#define UNFINISHED_SECONDS 60 /* without a lock: its writer may be about to take one */
-
 /* ---- the place ---- */
 
 static bool is_folder(const char *path)
@@ -34,7 +32,7 @@ char *bundle_output_path(const char *output, const struct bundle_manifest *m)
     return bundle_path_in(output, name);
 }
 
-/* "NAME", "NAME.001", "NAME.sums", ".NAME.XXXXXX" */
+/* "NAME", "NAME.001", "NAME.sums", ".NAME.uvm-XXXXXX" */
 static bool is_named(const char *entry, const char *name)
 {
     size_t len = strlen(name);
@@ -93,46 +91,26 @@ bool bundle_output_check(const char *output, const struct mirror_tree *tree, str
 
 /* ---- leftovers ---- */
 
-/* ".NAME.XXXXXX", as uvm_outfile names what it writes, of this bundle or of one with a name that we
- * gave. */
-static bool is_unfinished(const char *name, const char *own_name)
+/* ".NAME.uvm-XXXXXX", of this bundle or of one with a name that we gave. */
+static bool is_unfinished(const void *opaque, const char *entry)
 {
     static const char ours[] = "uvmirror-", suffix[] = ".tar.zst";
-    size_t len = strlen(name), tail = strlen(".XXXXXX");
-    if (name[0] != '.' || len <= tail + sizeof suffix || name[len - tail] != '.')
+    size_t len = strlen(entry), tail = strlen(UVM_UNFINISHED_TAIL);
+    if (uvm_is_unfinished(entry, opaque))
+        return true;
+    if (entry[0] != '.' || len <= tail + sizeof suffix)
         return false;
-    uvm_auto_free char *stem = uvm_strndup(name + 1, len - 1 - tail);
-    const char *end = stem + strlen(stem) - strlen(suffix);
-    return strcmp(stem, own_name) == 0 ||
-           (strncmp(stem, ours, strlen(ours)) == 0 && strcmp(end, suffix) == 0);
-}
-
-static void drop_unfinished(int folder_fd, const char *name)
-{
-    uvm_auto_fd fd = openat(folder_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    uvm_auto_error ignored = UVM_ERROR_INIT;
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0 || !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) ||
-        llabs((long long)time(NULL) - st.st_mtime) <= UNFINISHED_SECONDS ||
-        flock(fd, LOCK_EX | LOCK_NB) < 0)
-        return;
-    if (S_ISREG(st.st_mode))
-        unlinkat(folder_fd, name, 0);
-    else if (uvm_remove_below(fd, &ignored)) /* of the parts of one that was split */
-        unlinkat(folder_fd, name, AT_REMOVEDIR);
+    uvm_auto_free char *name = uvm_strndup(entry + 1, len - 1 - tail);
+    const char *end = name + strlen(name) - strlen(suffix);
+    return uvm_is_unfinished(entry, name) && strncmp(name, ours, strlen(ours)) == 0 &&
+           strcmp(end, suffix) == 0;
 }
 
 void bundle_output_sweep(const char *path)
 {
     uvm_auto_free char *folder = uvm_dirname(path);
     const char *slash = strrchr(path, '/');
-    DIR *dir = opendir(folder);
-    if (!dir)
-        return;
-    for (struct dirent *entry; (entry = readdir(dir));)
-        if (is_unfinished(entry->d_name, slash ? slash + 1 : path))
-            drop_unfinished(dirfd(dir), entry->d_name);
-    closedir(dir);
+    uvm_remove_all_left(folder, is_unfinished, slash ? slash + 1 : path);
 }
 
 /* ---- the room ---- */

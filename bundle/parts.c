@@ -1,7 +1,7 @@
 /*
  * Writing a bundle as a series of files that a medium takes: plain cuts of the one stream.
  *
- *     .NAME.XXXXXX/                  while it is written: a folder, locked, that nobody else looks at
+ *     .NAME.uvm-XXXXXX/              while it is written: a folder, locked, that nobody else looks at
  *         NAME.001  NAME.002 ...
  *     NAME.001  NAME.002 ...         then they get their names,
  *     NAME.sums                      and last the sums, which make them a bundle
@@ -60,7 +60,7 @@ void bundle_parts_free(struct bundle_parts *p)
 
 static bool make_work_folder(struct bundle_parts *p, struct uvm_error *err)
 {
-    uvm_auto_free char *hidden = uvm_format(".%s.XXXXXX", p->name);
+    uvm_auto_free char *hidden = uvm_format(".%s" UVM_UNFINISHED_TAIL, p->name);
     uvm_auto_free char *path = bundle_path_in(p->folder, hidden);
     if (!mkdtemp(path))
         return uvm_fail_errno(err, UVM_FAILED, "cannot write in folder %s", p->folder);
@@ -68,7 +68,7 @@ static bool make_work_folder(struct bundle_parts *p, struct uvm_error *err)
     p->work_fd = open(p->work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (p->work_fd < 0)
         return uvm_fail_errno(err, UVM_FAILED, "%s", p->work);
-    flock(p->work_fd, LOCK_EX | LOCK_NB); /* only says that somebody still writes here */
+    uvm_claim(p->work_fd, LOCK_EX); /* says that somebody still writes here */
     return true;
 }
 

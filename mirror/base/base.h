@@ -212,14 +212,16 @@ bool uvm_sync_dir_of(const char *path, struct uvm_error *err);
 bool uvm_free_space(const char *path, uint64_t *ret_bytes, struct uvm_error *err);
 
 /* A file that stands under its name only when it is complete. It is written beside its place as
- * ".NAME.XXXXXX" and renamed by commit, after fsync; without commit nothing is left. Only a regular
- * file is replaced: UVM_FAILED for a folder or a device. */
+ * ".NAME.uvm-XXXXXX", locked (flock), and renamed by commit, after fsync; without commit nothing is left, and
+ * what a killed process left is removed by the next open of the same path. Only a regular file is
+ * replaced: UVM_FAILED for a folder or a device. */
 struct uvm_outfile {
     int fd;
     char *path;     /* where it is to stand */
     char *tmp_path; /* where it stands now; NULL after commit */
 };
-#define UVM_OUTFILE_INIT ((struct uvm_outfile){-1, NULL, NULL})
+#define UVM_UNFINISHED_TAIL ".uvm-XXXXXX"
+#define UVM_OUTFILE_INIT    ((struct uvm_outfile){-1, NULL, NULL})
 bool uvm_outfile_open(struct uvm_outfile *file, const char *path, mode_t mode,
                       struct uvm_error *err);
 bool uvm_outfile_commit(struct uvm_outfile *file, struct uvm_error *err);
@@ -227,6 +229,8 @@ bool uvm_outfile_commit(struct uvm_outfile *file, struct uvm_error *err);
  * that is UVM_FAILED. */
 bool uvm_outfile_commit_new(struct uvm_outfile *file, struct uvm_error *err);
 void uvm_outfile_clear(struct uvm_outfile *file);
+/* Whether a folder's entry is called as such a file, on its way to `name`, is. */
+bool uvm_is_unfinished(const char *entry, const char *name);
 #define uvm_auto_outfile __attribute__((cleanup(uvm_outfile_clear))) struct uvm_outfile
 
 /* Gives a file in a folder (AT_FDCWD = here) a path, on the same file system, that must be free:
@@ -241,6 +245,19 @@ bool uvm_file_replace(const char *path, mode_t mode, const void *data, size_t le
 /* An exclusive lock (flock) on a file that is made when missing. UVM_BUSY, at once, when another
  * process holds it. Closing the descriptor lets go of it; so does the end of the process. */
 bool uvm_lock_file(const char *path, int *ret_fd, struct uvm_error *err);
+
+/* What a killed process left is told by its lock, which went with it. So a file or folder that might be
+ * left is claimed, before anything is put in: `lock` (LOCK_SH or LOCK_EX of flock) is waited for, but
+ * only as long as somebody takes to look. A file system without locks is no failure. */
+void uvm_claim(int fd, int lock);
+/* Removes what was left under a name of an open folder: a regular file, or a folder and all that is
+ * below it. It must belong to the process's user (on FAT, where all belongs to one, to anybody), nobody
+ * may hold a lock on it, and it must have content, or a minute behind it; on a file system that other
+ * machines may have mounted, an hour. Symbolic links are not followed. As far as that can be done. */
+void uvm_remove_left(int dir_fd, const char *name);
+/* The same for all names of a folder that `is_ours` takes. */
+void uvm_remove_all_left(const char *folder, bool (*is_ours)(const void *opaque, const char *name),
+                         const void *opaque);
 
 /* ---- digests --------------------------------------------------------------------------------- */
 
@@ -265,8 +282,8 @@ bool uvm_digest_valid(enum uvm_digest_type type, const char *hex);
 
 /* Every verification runs GnuPG in a private home folder that holds exactly the keys given, and
  * that is gone afterwards; the user's ~/.gnupg and GNUPGHOME play no part, and no agent is left
- * running but one that ran before. What a killed process leaves of such a folder goes when another
- * one is made, an hour later at the earliest. */
+ * running but one that ran before. What a killed process leaves, of such a folder or as an agent, goes
+ * with the next one. */
 
 #define UVM_FINGERPRINT_MAX 65 /* upper-case hex with the closing zero; 40 or 64 digits */
 #define UVM_KEYRING_MAX     ((size_t)4 << 20)

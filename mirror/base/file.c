@@ -1,4 +1,4 @@
-/* Files that are whole or not there, and folders. */
+/* Files and folders: reading, writing, making, removing, locking. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -208,117 +208,13 @@ bool uvm_free_space(const char *path, uint64_t *ret_bytes, struct uvm_error *err
     return true;
 }
 
-/* ---- files that are whole or not there ---- */
-
-/* A file may be replaced by a new one; /dev/null may not. */
-static bool check_replaceable(const char *path, struct uvm_error *err)
-{
-    struct stat st;
-    if (stat(path, &st) < 0 || S_ISREG(st.st_mode))
-        return true;
-    return uvm_fail(err, UVM_FAILED, "%s is %s, which is not to be replaced by a file", path,
-                    S_ISDIR(st.st_mode) ? "a folder" : "a device, a pipe or a socket");
-}
-
-bool uvm_outfile_open(struct uvm_outfile *file, const char *path, mode_t mode,
-                      struct uvm_error *err)
-{
-    if (!check_replaceable(path, err))
-        return false;
-    uvm_auto_free char *dir = uvm_dirname(path);
-    const char *slash = strrchr(path, '/');
-    uvm_auto_free char *tmp =
-        uvm_format("%s/.%s.XXXXXX", strcmp(dir, "/") == 0 ? "" : dir, slash ? slash + 1 : path);
-    uvm_auto_fd fd = mkostemp(tmp, O_CLOEXEC);
-    if (fd < 0)
-        return uvm_fail_errno(err, UVM_FAILED, "cannot write in folder %s", dir);
-    *file = (struct uvm_outfile){uvm_steal_fd(&fd), uvm_strdup(path), UVM_STEAL(tmp)};
-    /* FAT has no modes, and says so in one way or another. */
-    if (fchmod(file->fd, mode) < 0 && errno != EPERM && errno != ENOTSUP && errno != ENOSYS) {
-        uvm_fail_errno(err, UVM_FAILED, "%s", path);
-        uvm_outfile_clear(file);
-        return false;
-    }
-    return true;
-}
-
-/* As link(2) and unlink(2), and what knows no links is at least looked at. */
-static bool rename_checked(int dir_fd, const char *name, const char *path)
-{
-    struct stat st;
-    if (linkat(dir_fd, name, AT_FDCWD, path, 0) == 0) {
-        unlinkat(dir_fd, name, 0); /* a hidden name too many does no harm */
-        return true;
-    }
-    if (errno == EEXIST || lstat(path, &st) == 0) {
-        errno = EEXIST;
-        return false;
-    }
-    return renameat(dir_fd, name, AT_FDCWD, path) == 0;
-}
-
-bool uvm_rename_new(int dir_fd, const char *name, const char *path, struct uvm_error *err)
-{
-    if (renameat2(dir_fd, name, AT_FDCWD, path, RENAME_NOREPLACE) == 0 ||
-        ((errno == EINVAL || errno == ENOSYS) && rename_checked(dir_fd, name, path)))
-        return true;
-    if (errno == EEXIST)
-        return uvm_fail(err, UVM_FAILED,
-                        "%s was put there meanwhile, and is not replaced: run this again", path);
-    return uvm_fail_errno(err, UVM_FAILED, "%s", path);
-}
-
-static bool close_synced(struct uvm_outfile *file, struct uvm_error *err)
-{
-    if (fsync(file->fd) < 0)
-        return uvm_fail_errno(err, UVM_FAILED, "%s", file->path);
-    int fd = uvm_steal_fd(&file->fd);
-    return close(fd) == 0 || uvm_fail_errno(err, UVM_FAILED, "%s", file->path);
-}
-
-static bool stands(struct uvm_outfile *file, struct uvm_error *err)
-{
-    free(UVM_STEAL(file->tmp_path));
-    return uvm_sync_dir_of(file->path, err);
-}
-
-bool uvm_outfile_commit(struct uvm_outfile *file, struct uvm_error *err)
-{
-    if (!close_synced(file, err))
-        return false;
-    if (rename(file->tmp_path, file->path) < 0)
-        return uvm_fail_errno(err, UVM_FAILED, "%s", file->path);
-    return stands(file, err);
-}
-
-bool uvm_outfile_commit_new(struct uvm_outfile *file, struct uvm_error *err)
-{
-    return close_synced(file, err) && uvm_rename_new(AT_FDCWD, file->tmp_path, file->path, err) &&
-           stands(file, err);
-}
-
-void uvm_outfile_clear(struct uvm_outfile *file)
-{
-    uvm_close_ptr(&file->fd);
-    if (file->tmp_path)
-        unlink(file->tmp_path);
-    free(file->tmp_path);
-    free(file->path);
-    *file = UVM_OUTFILE_INIT;
-}
-
-bool uvm_file_replace(const char *path, mode_t mode, const void *data, size_t len,
-                      struct uvm_error *err)
-{
-    uvm_auto_outfile file = UVM_OUTFILE_INIT;
-    if (!uvm_outfile_open(&file, path, mode, err))
-        return false;
-    if (!uvm_write_all(file.fd, data, len, err))
-        return uvm_prefix(err, "%s", path);
-    return uvm_outfile_commit(&file, err);
-}
-
 /* ---- locks ---- */
+
+void uvm_claim(int fd, int lock)
+{
+    while (flock(fd, lock) < 0 && errno == EINTR)
+        ;
+}
 
 bool uvm_lock_file(const char *path, int *ret_fd, struct uvm_error *err)
 {

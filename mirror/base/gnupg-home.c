@@ -3,16 +3,10 @@
  *
  * Each is locked (flock, shared, on the folder itself) while it is used. A process that was killed
  * leaves its folder behind, without the lock: whoever makes the next one takes it away.
- *
- * The temporary folder may be everybody's. So a folder is opened without following symbolic links,
- * what was opened is looked at, and what is removed is below what was opened.
  */
-#include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "mirror/base/gnupg.h"
@@ -20,42 +14,12 @@
 #define HOME_PREFIX "uvmirror-keys-"
 #define HOME_RANDOM "XXXXXX"
 
-/* Between a folder's making and its locking is a moment; seconds. */
-#define LEFT_BEHIND ((time_t)3600)
-
-/* ---- what a killed process left ---- */
-
-static bool is_home_name(const char *name)
+static bool is_home(const void *opaque, const char *name)
 {
+    (void)opaque;
     return strncmp(name, HOME_PREFIX, strlen(HOME_PREFIX)) == 0 &&
            strlen(name) == strlen(HOME_PREFIX HOME_RANDOM);
 }
-
-static bool is_left_behind(int fd)
-{
-    struct stat st;
-    return fstat(fd, &st) == 0 && st.st_uid == geteuid() && (st.st_mode & 07777) == 0700 &&
-           st.st_mtime < time(NULL) - LEFT_BEHIND && flock(fd, LOCK_EX | LOCK_NB) == 0;
-}
-
-/* As far as it can be done: it is nobody's failure. */
-static void sweep(const char *folder)
-{
-    DIR *dir = opendir(folder);
-    for (struct dirent *entry; dir && (entry = readdir(dir));) {
-        if (!is_home_name(entry->d_name))
-            continue;
-        uvm_auto_error ignored = UVM_ERROR_INIT;
-        uvm_auto_fd fd = openat(dirfd(dir), entry->d_name,
-                                O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        if (fd >= 0 && is_left_behind(fd) && uvm_remove_below(fd, &ignored))
-            unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
-    }
-    if (dir)
-        closedir(dir);
-}
-
-/* ---- a home folder ---- */
 
 /* No agent, no network, no opinion about ownertrust, and a clock that is behind a key's creation is
  * no reason to call the key bad. */
@@ -72,14 +36,15 @@ static bool write_settings(const char *home, const char *settings, struct uvm_er
 bool uvm_gpg_home_make(struct uvm_gpg_home *home, struct uvm_error *err)
 {
     const char *folder = uvm_temporary_folder();
-    sweep(folder);
+    uvm_remove_all_left(folder, is_home, NULL);
     uvm_auto_free char *path = uvm_format("%s/" HOME_PREFIX HOME_RANDOM, folder);
     if (!mkdtemp(path))
         return uvm_fail_errno(err, UVM_FAILED, "cannot make a private folder for GnuPG, %s", path);
     *home = (struct uvm_gpg_home){UVM_STEAL(path), -1};
     home->lock_fd = open(home->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (home->lock_fd >= 0)
-        flock(home->lock_fd, LOCK_SH | LOCK_NB); /* a file system without locks is swept by none */
+    if (home->lock_fd < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "%s", home->path);
+    uvm_claim(home->lock_fd, LOCK_SH);
     return write_settings(home->path, SETTINGS, err);
 }
 

@@ -1,19 +1,13 @@
 /*
- * gpgme, which runs GnuPG: contexts, and the agents that GnuPG starts.
+ * gpgme, which runs GnuPG: contexts, and what all of its users share.
  *
  * gpgme alone would trust whatever the user's keyring trusts, and reports success with an empty
  * list of signatures when GnuPG is missing. So every verification has a home folder of its own that
  * holds the wanted keys and nothing else, and its result is read signature by signature.
  */
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "mirror/base/gnupg.h"
-
-#define AGENT_POLLS   200
-#define AGENT_POLL_NS 10000000L
 
 bool uvm_gpg_fail(struct uvm_error *err, gpgme_error_t e, const char *what)
 {
@@ -57,59 +51,6 @@ bool uvm_gpg_take(gpgme_data_t *data, struct uvm_buf *ret_buf, struct uvm_error 
     if (ok)
         uvm_buf_move(ret_buf, &buf);
     return ok;
-}
-
-/* ---- agents ---- */
-
-/* Where the agent of a home folder listens; NULL when it cannot be told. */
-static char *agent_socket(gpgme_ctx_t ctx, const char *gpgconf, const char *homedir)
-{
-    const char *argv[] = {gpgconf, "--homedir", homedir, "--list-dirs", "agent-socket", NULL};
-    uvm_auto_gpg_data out = NULL;
-    if (gpgme_data_new(&out) || gpgme_op_spawn(ctx, gpgconf, argv, NULL, out, NULL, 0))
-        return NULL;
-    size_t len = 0;
-    char *text = gpgme_data_release_and_get_mem(UVM_STEAL(out), &len);
-    const char *end = text ? memchr(text, '\n', len) : NULL;
-    char *path = end ? uvm_strndup(text, (size_t)(end - text)) : NULL;
-    gpgme_free(text);
-    return path;
-}
-
-/* GnuPG starts an agent for secret keys, which would outlive us. It goes a moment after it was told
- * to, and whoever talks to it in that moment gets no answer: so wait until its socket is gone. */
-void uvm_gpg_stop_agent(const char *homedir)
-{
-    const char *gpgconf = gpgme_get_dirinfo("gpgconf-name");
-    uvm_auto_gpg_ctx ctx = NULL;
-    if (!homedir || !gpgconf || gpgme_new(&ctx) || gpgme_set_protocol(ctx, GPGME_PROTOCOL_SPAWN))
-        return;
-    const char *argv[] = {gpgconf, "--homedir", homedir, "--kill", "gpg-agent", NULL};
-    uvm_auto_free char *socket = agent_socket(ctx, gpgconf, homedir);
-    gpgme_op_spawn(ctx, gpgconf, argv, NULL, NULL, NULL, 0);
-    for (int i = 0; socket && i < AGENT_POLLS && access(socket, F_OK) == 0; i++)
-        nanosleep(&(struct timespec){.tv_nsec = AGENT_POLL_NS}, NULL);
-}
-
-/* Whether somebody answers at a socket. A path that is too long for one is nobody's. */
-static bool listens(const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    uvm_auto_fd fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || strlen(path) >= sizeof address.sun_path)
-        return false;
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    return connect(fd, (const struct sockaddr *)&address, sizeof address) == 0;
-}
-
-const char *uvm_gpg_without_agent(const char *homedir)
-{
-    const char *gpgconf = gpgme_get_dirinfo("gpgconf-name");
-    uvm_auto_gpg_ctx ctx = NULL;
-    if (!homedir || !gpgconf || gpgme_new(&ctx) || gpgme_set_protocol(ctx, GPGME_PROTOCOL_SPAWN))
-        return homedir;
-    uvm_auto_free char *socket = agent_socket(ctx, gpgconf, homedir);
-    return socket && listens(socket) ? NULL : homedir;
 }
 
 /* ---- what verifying and signing share ---- */

@@ -51,19 +51,19 @@ bool uvm_gpg_home_set_clock(const struct uvm_gpg_home *home, time_t now, struct 
 void uvm_gpg_home_remove(struct uvm_gpg_home *home);
 #define uvm_auto_gpg_home __attribute__((cleanup(uvm_gpg_home_remove))) struct uvm_gpg_home
 
-/* The home folder, when no agent serves it yet: the one that GnuPG starts then is ours to stop.
- * NULL when there is one, which belongs to a user. */
-const char *uvm_gpg_without_agent(const char *homedir);
-/* Stops the agent of a home folder and waits until it is gone. NULL is fine. */
-void uvm_gpg_stop_agent(const char *homedir);
-
-static inline void uvm_gpg_stop_agent_(const char **homedir)
-{
-    uvm_gpg_stop_agent(*homedir);
-}
-
-/* Stops the agent of the home folder that it is set to, at the end of the scope. */
-#define uvm_auto_gpg_agent __attribute__((cleanup(uvm_gpg_stop_agent_), unused)) const char *
+/* Somebody who uses the agent of a home folder. To be had before GnuPG starts one: what is ours is stopped
+ * by the last one who leaves, also what a killed process left. One that ran before goes on. */
+struct uvm_gpg_agent {
+    char *home; /* NULL: nothing is to be stopped */
+    int claim_fd;
+};
+#define UVM_GPG_AGENT_INIT ((struct uvm_gpg_agent){NULL, -1})
+/* `homedir` NULL is the user's own, whose agent is his. */
+struct uvm_gpg_agent uvm_gpg_agent_use(const char *homedir);
+/* Returns when the agent is gone. */
+void uvm_gpg_agent_leave(struct uvm_gpg_agent *agent);
+#define uvm_auto_gpg_agent                                                                         \
+    __attribute__((cleanup(uvm_gpg_agent_leave), unused)) struct uvm_gpg_agent
 
 /* Imports public keys into the context's home folder. UVM_TRUST when there is none, or a secret
  * one. */

@@ -12,7 +12,7 @@ bool uvm_keys_secret(const char *homedir, struct uvm_keys *ret_keys, struct uvm_
     uvm_auto_gpg_ctx ctx = NULL;
     if (!uvm_gpg_new(homedir, &ctx, err))
         return false;
-    uvm_auto_gpg_agent agent = uvm_gpg_without_agent(homedir);
+    uvm_auto_gpg_agent agent = uvm_gpg_agent_use(homedir);
     return uvm_gpg_list(ctx, UVM_GPG_SECRET, ret_keys, err);
 }
 
@@ -41,7 +41,7 @@ bool uvm_key_generate(const char *homedir, const char *user_id, unsigned long va
     uvm_auto_gpg_ctx ctx = NULL;
     if (!uvm_gpg_new(homedir, &ctx, err))
         return false;
-    uvm_auto_gpg_agent agent = uvm_gpg_without_agent(homedir);
+    uvm_auto_gpg_agent agent = uvm_gpg_agent_use(homedir);
     unsigned flags = GPGME_CREATE_SIGN | GPGME_CREATE_CERT | GPGME_CREATE_NOPASSWD;
     if (valid_seconds == 0)
         flags |= GPGME_CREATE_NOEXPIRE;
@@ -69,6 +69,6 @@ bool uvm_key_import(const char *homedir, const void *keyring, size_t len, struct
     uvm_auto_gpg_ctx ctx = NULL;
     if (!uvm_gpg_new(homedir, &ctx, err))
         return false;
-    uvm_auto_gpg_agent agent = uvm_gpg_without_agent(homedir);
+    uvm_auto_gpg_agent agent = uvm_gpg_agent_use(homedir);
     return uvm_gpg_import(ctx, keyring, len, err);
 }

@@ -10,8 +10,8 @@
 #include "mirror/base/gnupg.h"
 
 struct uvm_signer {
-    int lock_fd;      /* of the home folder; -1 = none */
-    char *agent_home; /* whose agent is to be stopped; NULL = none */
+    int lock_fd; /* of the home folder; -1 = none */
+    struct uvm_gpg_agent agent;
     gpgme_ctx_t ctx;
     char fingerprint[UVM_FINGERPRINT_MAX];
     time_t made; /* the first of its keys that can sign; 0 = unknown */
@@ -22,8 +22,7 @@ void uvm_signer_free(struct uvm_signer *s)
     if (!s)
         return;
     uvm_gpg_release_ctx_(&s->ctx);
-    uvm_gpg_stop_agent(s->agent_home);
-    free(s->agent_home);
+    uvm_gpg_agent_leave(&s->agent);
     uvm_close_ptr(&s->lock_fd);
     free(s);
 }
@@ -124,9 +123,10 @@ bool uvm_signer_new(const char *homedir, const char *key_name, struct uvm_signer
                         "no signing key here yet (make one: 'uvmirror key generate')");
     UVM_AUTO(uvm_signer_free) struct uvm_signer *s = uvm_alloc(sizeof *s);
     s->lock_fd = -1;
+    s->agent = UVM_GPG_AGENT_INIT;
     if (!lock_home(homedir, &s->lock_fd, err) || !uvm_gpg_new(homedir, &s->ctx, err))
         return false;
-    s->agent_home = uvm_strdup(uvm_gpg_without_agent(homedir));
+    s->agent = uvm_gpg_agent_use(homedir);
     uvm_auto_gpg_key key = NULL;
     if (!find_signing_key(s->ctx, key_name, &key, err))
         return false;

@@ -1,11 +1,14 @@
-/* mirror/base: gnupg.c, gnupg-home.c, keyring.c, openpgp.c, signer.c, verify.c and cleartext.c, with
- * real GnuPG. */
+/* mirror/base: gnupg.c, gnupg-agent.c, gnupg-home.c, keyring.c, openpgp.c, signer.c, verify.c and
+ * cleartext.c, with real GnuPG. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -521,47 +524,153 @@ static void test_a_signer_locks_its_home(void **state)
 
 /* ---- what killed processes left ---- */
 
-enum age { AGE_NOW, AGE_OLD };
-
-static char *leave_behind(const char *tmp, const char *name, mode_t mode, enum age age)
+/* A process that does this and then waits to be killed. */
+static pid_t start(void (*what)(void))
 {
-    uvm_auto_error err = UVM_ERROR_INIT;
-    char *path = uvm_format("%s/%s", tmp, name);
-    uvm_auto_free char *below = uvm_format("%s/public-keys.d", path);
-    assert_int_equal(mkdir(path, 0700), 0);
-    must(uvm_make_dirs(below, 0700, &err), &err);
-    assert_int_equal(chmod(path, mode), 0);
-    if (age == AGE_OLD)
-        assert_int_equal(utimensat(AT_FDCWD, path, (struct timespec[2]){{0}, {0}}, 0), 0);
-    return path;
+    int pipe_fds[2];
+    char ready = 0;
+    assert_int_equal(pipe(pipe_fds), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        what();
+        while (write(pipe_fds[1], "x", 1) == 1)
+            pause();
+        _exit(1);
+    }
+    close(pipe_fds[1]);
+    assert_int_equal(read(pipe_fds[0], &ready, 1), 1);
+    close(pipe_fds[0]);
+    return pid;
 }
 
-static void test_sweeping(void **state)
+static void end(pid_t pid)
+{
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static void make_verifier(void)
+{
+    site_verifier();
+}
+
+static size_t count_in(const char *path)
+{
+    struct dirent **entries;
+    int count = scandir(path, &entries, NULL, NULL);
+    for (int i = 0; i < count; i++)
+        free(entries[i]);
+    free(entries);
+    return (size_t)count - 2; /* . and .. */
+}
+
+/* Folders of a verifier's name that are none of ours to remove. */
+static char *make_hostile(const char *tmp)
+{
+    uvm_auto_free char *target = uvm_format("%s/target", tmp);
+    uvm_auto_free char *link = uvm_format("%s/uvmirror-keys-link00", tmp);
+    uvm_auto_free char *other_user = uvm_format("%s/uvmirror-keys-other0", tmp);
+    uvm_auto_free char *longer = uvm_format("%s/uvmirror-keys-longer0", tmp);
+    char *folders[] = {target, other_user, longer};
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        uvm_auto_free char *below = uvm_format("%s/below", folders[i]);
+        assert_int_equal(mkdir(folders[i], 0700), 0);
+        assert_int_equal(mkdir(below, 0700), 0);
+    }
+    assert_int_equal(symlink(target, link), 0);
+    if (geteuid() == 0)
+        assert_int_equal(chown(other_user, 65534, 65534), 0);
+    else
+        assert_true(uvm_remove_tree(other_user, &(struct uvm_error){0}));
+    return UVM_STEAL(target);
+}
+
+static void test_a_killed_verifiers_home_goes(void **state)
 {
     (void)state;
     uvm_auto_free char *tmp = uvm_format("%s/tmp", dir);
     assert_int_equal(mkdir(tmp, 0700), 0);
-    uvm_auto_free char *gone = leave_behind(tmp, "uvmirror-keys-gone00", 0700, AGE_OLD);
-    char *kept[] = {
-        leave_behind(tmp, "uvmirror-keys-fresh0", 0700, AGE_NOW),
-        leave_behind(tmp, "uvmirror-keys-used00", 0700, AGE_OLD),
-        leave_behind(tmp, "uvmirror-keys-public", 0755, AGE_OLD),
-        leave_behind(tmp, "uvmirror-keys-longer0", 0700, AGE_OLD),
-        leave_behind(tmp, "elsewhere", 0700, AGE_OLD),
-    };
-    uvm_auto_free char *link = uvm_format("%s/uvmirror-keys-link00", tmp);
-    assert_int_equal(symlink(kept[4], link), 0);
-    uvm_auto_fd used = open(kept[1], O_RDONLY | O_DIRECTORY);
-    assert_int_equal(flock(used, LOCK_SH), 0);
+    uvm_auto_free char *target = make_hostile(tmp);
+    size_t hostile = count_in(tmp);
     setenv("TMPDIR", tmp, 1);
+    pid_t killed = start(make_verifier), alive = start(make_verifier);
+    end(killed);
+    assert_int_equal(count_in(tmp), hostile + 2);
     uvm_verifier_free(site_verifier());
+    assert_int_equal(count_in(tmp), hostile + 1);
+    assert_int_equal(count_in(target), 1);
+    end(alive);
+    uvm_verifier_free(site_verifier());
+    assert_int_equal(count_in(tmp), hostile);
     unsetenv("TMPDIR");
-    assert_int_equal(access(gone, F_OK), -1);
-    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
-        uvm_auto_free char *below = uvm_format("%s/public-keys.d", kept[i]);
-        assert_int_equal(access(below, F_OK), 0);
-        free(kept[i]);
-    }
+}
+
+/* ---- agents ---- */
+
+static bool has_agent(const char *home)
+{
+    uvm_auto_free char *ask =
+        uvm_format("gpg-connect-agent --homedir %s --no-autostart 'GETINFO pid' "
+                   "/bye 2>%s/gpg.log | grep -q ^OK",
+                   home, dir);
+    return system(ask) == 0;
+}
+
+static bool has_claim(const char *home)
+{
+    uvm_auto_free char *path = uvm_format("%s/uvmirror-agent", home);
+    return access(path, F_OK) == 0;
+}
+
+static struct uvm_signer *start_signing(void)
+{
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_buf sig = {0};
+    struct uvm_signer *s = NULL;
+    must(uvm_signer_new(site_home, NULL, &s, &err), &err);
+    must(uvm_signer_detached(s, "x", 1, &sig, &err), &err);
+    return s;
+}
+
+static void sign_and_wait(void)
+{
+    start_signing();
+}
+
+static void test_the_last_signer_stops_the_agent(void **state)
+{
+    (void)state;
+    assert_false(has_agent(site_home));
+    struct uvm_signer *first = start_signing(), *last = start_signing();
+    uvm_signer_free(first);
+    assert_true(has_agent(site_home));
+    uvm_signer_free(last);
+    assert_false(has_agent(site_home) || has_claim(site_home));
+}
+
+static void test_a_killed_signers_agent_goes(void **state)
+{
+    (void)state;
+    pid_t killed = start(sign_and_wait), alive = start(sign_and_wait);
+    end(killed);
+    uvm_signer_free(start_signing());
+    assert_true(has_agent(site_home)); /* somebody still needs it */
+    end(alive);
+    assert_true(has_agent(site_home));
+    uvm_signer_free(start_signing());
+    assert_false(has_agent(site_home) || has_claim(site_home));
+}
+
+static void test_a_users_agent_stays(void **state)
+{
+    (void)state;
+    uvm_auto_free char *begin =
+        uvm_format("gpg-connect-agent --homedir %s /bye >%s/gpg.log 2>&1", site_home, dir);
+    assert_int_equal(system(begin), 0);
+    uvm_signer_free(start_signing());
+    assert_true(has_agent(site_home) && !has_claim(site_home));
+    uvm_auto_free char *stop = uvm_format("gpgconf --homedir %s --kill gpg-agent", site_home);
+    assert_int_equal(system(stop), 0);
 }
 
 int main(void)
@@ -581,7 +690,10 @@ int main(void)
         cmocka_unit_test(test_a_keyring_without_a_key),
         cmocka_unit_test(test_a_voucher),
         cmocka_unit_test(test_a_signer_locks_its_home),
-        cmocka_unit_test(test_sweeping),
+        cmocka_unit_test(test_a_killed_verifiers_home_goes),
+        cmocka_unit_test(test_the_last_signer_stops_the_agent),
+        cmocka_unit_test(test_a_killed_signers_agent_goes),
+        cmocka_unit_test(test_a_users_agent_stays),
     };
     return cmocka_run_group_tests(tests, make_keys, remove_keys);
 }

@@ -1,0 +1,144 @@
+/*
+ * Files that are whole or not there. NAME is written as ".NAME.uvm-XXXXXX", locked (flock), and renamed
+ * when it is complete. What a killed process left of such a file goes with the next one of that name.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "mirror/base/base.h"
+
+/* ---- making one ---- */
+
+/* A file may be replaced by a new one; /dev/null may not. */
+static bool check_replaceable(const char *path, struct uvm_error *err)
+{
+    struct stat st;
+    if (stat(path, &st) < 0 || S_ISREG(st.st_mode))
+        return true;
+    return uvm_fail(err, UVM_FAILED, "%s is %s, which is not to be replaced by a file", path,
+                    S_ISDIR(st.st_mode) ? "a folder" : "a device, a pipe or a socket");
+}
+
+bool uvm_is_unfinished(const char *entry, const char *name)
+{
+    size_t len = strlen(name);
+    size_t fixed = strcspn(UVM_UNFINISHED_TAIL, "X");
+    return entry[0] == '.' && strncmp(entry + 1, name, len) == 0 &&
+           strncmp(entry + 1 + len, UVM_UNFINISHED_TAIL, fixed) == 0 &&
+           strlen(entry) == 1 + len + strlen(UVM_UNFINISHED_TAIL);
+}
+
+static bool is_unfinished(const void *opaque, const char *entry)
+{
+    return uvm_is_unfinished(entry, opaque);
+}
+
+/* FAT has no modes, and says so in one way or another. */
+static bool set_mode(int fd, mode_t mode)
+{
+    return fchmod(fd, mode) == 0 || errno == EPERM || errno == ENOTSUP || errno == ENOSYS;
+}
+
+bool uvm_outfile_open(struct uvm_outfile *file, const char *path, mode_t mode,
+                      struct uvm_error *err)
+{
+    if (!check_replaceable(path, err))
+        return false;
+    uvm_auto_free char *dir = uvm_dirname(path);
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    uvm_remove_all_left(dir, is_unfinished, name);
+    uvm_auto_free char *tmp =
+        uvm_format("%s/.%s" UVM_UNFINISHED_TAIL, strcmp(dir, "/") == 0 ? "" : dir, name);
+    uvm_auto_fd fd = mkostemp(tmp, O_CLOEXEC);
+    if (fd < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "cannot write in folder %s", dir);
+    *file = (struct uvm_outfile){uvm_steal_fd(&fd), uvm_strdup(path), UVM_STEAL(tmp)};
+    uvm_claim(file->fd, LOCK_EX);
+    if (!set_mode(file->fd, mode)) {
+        uvm_fail_errno(err, UVM_FAILED, "%s", path);
+        uvm_outfile_clear(file);
+        return false;
+    }
+    return true;
+}
+
+/* As link(2) and unlink(2), and what knows no links is at least looked at. */
+static bool rename_checked(int dir_fd, const char *name, const char *path)
+{
+    struct stat st;
+    if (linkat(dir_fd, name, AT_FDCWD, path, 0) == 0) {
+        unlinkat(dir_fd, name, 0); /* a hidden name too many does no harm */
+        return true;
+    }
+    if (errno == EEXIST || lstat(path, &st) == 0) {
+        errno = EEXIST;
+        return false;
+    }
+    return renameat(dir_fd, name, AT_FDCWD, path) == 0;
+}
+
+bool uvm_rename_new(int dir_fd, const char *name, const char *path, struct uvm_error *err)
+{
+    if (renameat2(dir_fd, name, AT_FDCWD, path, RENAME_NOREPLACE) == 0 ||
+        ((errno == EINVAL || errno == ENOSYS) && rename_checked(dir_fd, name, path)))
+        return true;
+    if (errno == EEXIST)
+        return uvm_fail(err, UVM_FAILED,
+                        "%s was put there meanwhile, and is not replaced: run this again", path);
+    return uvm_fail_errno(err, UVM_FAILED, "%s", path);
+}
+
+static bool close_synced(struct uvm_outfile *file, struct uvm_error *err)
+{
+    if (fsync(file->fd) < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "%s", file->path);
+    int fd = uvm_steal_fd(&file->fd);
+    return close(fd) == 0 || uvm_fail_errno(err, UVM_FAILED, "%s", file->path);
+}
+
+static bool stands(struct uvm_outfile *file, struct uvm_error *err)
+{
+    free(UVM_STEAL(file->tmp_path));
+    return uvm_sync_dir_of(file->path, err);
+}
+
+bool uvm_outfile_commit(struct uvm_outfile *file, struct uvm_error *err)
+{
+    if (!close_synced(file, err))
+        return false;
+    if (rename(file->tmp_path, file->path) < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "%s", file->path);
+    return stands(file, err);
+}
+
+bool uvm_outfile_commit_new(struct uvm_outfile *file, struct uvm_error *err)
+{
+    return close_synced(file, err) && uvm_rename_new(AT_FDCWD, file->tmp_path, file->path, err) &&
+           stands(file, err);
+}
+
+void uvm_outfile_clear(struct uvm_outfile *file)
+{
+    uvm_close_ptr(&file->fd);
+    if (file->tmp_path)
+        unlink(file->tmp_path);
+    free(file->tmp_path);
+    free(file->path);
+    *file = UVM_OUTFILE_INIT;
+}
+
+bool uvm_file_replace(const char *path, mode_t mode, const void *data, size_t len,
+                      struct uvm_error *err)
+{
+    uvm_auto_outfile file = UVM_OUTFILE_INIT;
+    if (!uvm_outfile_open(&file, path, mode, err))
+        return false;
+    if (!uvm_write_all(file.fd, data, len, err))
+        return uvm_prefix(err, "%s", path);
+    return uvm_outfile_commit(&file, err);
+}
