@@ -142,10 +142,16 @@ run_integration() {
     [ $# -gt 0 ] || check "the quickstart" quickstart || true
 }
 
+# What is measured must not be a sanitizer's.
 run_long() {
     headline "long integration tests"
+    check "build without sanitizers" build_in build/release --buildtype=release || return 0
+    export UVMIRROR_RELEASE=$PWD/build/release/cmd/uvmirror
     run_pytest "long" "$@"
-    [ $# -gt 0 ] || run_fuzz 60
+    [ $# -eq 0 ] || return 0
+    check "every bit of a bundle" \
+        env UVM_TEST_THOROUGH=1 "$build/tests/unit/test_bundle_damage" || true
+    run_fuzz 60
 }
 
 # Every target looks for inputs that break it. What it finds on the way is kept in build/fuzz/found, where
