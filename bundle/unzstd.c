@@ -80,7 +80,8 @@ bool bundle_unzstd_begin(struct bundle_unzstd *u, struct uvm_error *err)
     if (!bundle_unzstd_peek(u, sizeof magic, &head, &len, err))
         return false;
     if (len < sizeof magic)
-        return uvm_fail(err, UVM_CONTENT, "it ends where a zstd frame should begin");
+        return uvm_fail(err, UVM_CONTENT,
+                        "it is truncated: it ends where a zstd frame should begin");
     if (memcmp(head, magic, sizeof magic) != 0)
         return uvm_fail(err, UVM_CONTENT,
                         "there is something else where a zstd frame should begin");

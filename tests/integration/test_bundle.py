@@ -347,6 +347,24 @@ def test_truncated(bundle, refused, folder):
         refused(path, 4, 5)
 
 
+# How many of all: tests/unit/test_bundle_damage.c has them all, in process.
+@pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.long)])
+def test_samples_of_damage(bundle, refused, folder, count):
+    """Cut off at 4 KiB, and a bit flipped in the first 64 KiB: verify and import refuse it, and neither
+    pool nor metadata nor any file of theirs changes."""
+    data = bundle.read_bytes()
+    assert len(data) > 64 << 10
+    chance = random.Random(count)
+    path = folder / "damaged.tar.zst"
+    for _ in range(count):
+        path.write_bytes(data[:chance.randrange(len(data) // 4096 + 1) * 4096])
+        refused(path, 4, 5)
+        flipped = bytearray(data)
+        flipped[chance.randrange(64 << 10)] ^= 1 << chance.randrange(8)
+        path.write_bytes(flipped)
+        refused(path, 4, 5)
+
+
 def behind_the_end(content):
     return {"behind": bundles.compress(b"x" * 512)}
 

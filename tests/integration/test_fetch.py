@@ -229,20 +229,20 @@ def test_a_terminal_is_no_place_for_a_bundle(published, fetch, nothing_written):
 
 
 def test_what_a_killed_run_left_goes(published, fetch, folder):
-    """Half a bundle of gigabytes on a stick; but not one that somebody still writes."""
+    """Half a bundle of gigabytes on a stick; but not one that somebody still writes, or is about to; and
+    not what rsync is copying there."""
     stick = folder / "stick"
     stick.mkdir()
-    names = {"dead": ".uvmirror-20241004T093000Z.tar.zst.aB3dE6", "busy": ".b.tar.zst.aB3dE6",
-             "own": ".b.tar.zst.fG7hI8", "fresh": ".b.tar.zst.fresh1", "foreign": ".notes.aB3dE6"}
+    names = {"dead": ".uvmirror-20241004T093000Z.tar.zst.uvm-aB3dE6", "own": ".b.tar.zst.uvm-fG7hI8",
+             "busy": ".b.tar.zst.uvm-aB3dE6", "empty": ".b.tar.zst.uvm-fresh1",
+             "rsync": ".b.tar.zst.aB3dE6", "foreign": ".notes.uvm-aB3dE6"}
     for kind, name in names.items():
-        (stick / name).write_bytes(b"half")
-        if kind != "fresh":
-            os.utime(stick / name, (1e9, 1e9))
+        (stick / name).write_bytes(b"" if kind == "empty" else b"half")
     with open(stick / names["busy"], "rb") as busy:
         fcntl.flock(busy, fcntl.LOCK_EX)
         fetch("-o", stick / "b.tar.zst", "release=noble")
-    assert sorted(os.listdir(stick)) == sorted(
-        ["b.tar.zst", names["busy"], names["fresh"], names["foreign"]])
+    kept = [names[kind] for kind in ("busy", "empty", "rsync", "foreign")]
+    assert sorted(os.listdir(stick)) == sorted(["b.tar.zst", *kept])
 
 
 def test_standard_output_is_closed(published, fetch, folder):
