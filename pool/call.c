@@ -11,9 +11,8 @@
 
 #include <errno.h>
 
-#define ANSWER_SECS 60 /* a pool of many volumes on slow disks takes its time to be refreshed */
-#define GRACE_SECS  10 /* once the run was asked to stop */
-#define POLL_MS     50
+#define GRACE_SECS 10 /* once the run was asked to stop */
+#define POLL_MS    50
 
 /* ---- a function in a thread of its own ------------------------------------------------------- */
 
@@ -109,12 +108,12 @@ static bool wait_for(struct pool_virt *v, struct pool_work *w, struct uvm_error 
         beats = more;
         if (now - heard_ms > GRACE_SECS * 1000 && !uvm_go_on(o, &stop))
             return uvm_fail(err, UVM_INTERRUPTED, "interrupted while libvirt did not answer");
-        if (now - heard_ms > ANSWER_SECS * 1000)
+        if (now - heard_ms > (int64_t)v->answer_secs * 1000)
             return uvm_fail(err, UVM_LIBVIRT,
-                            "libvirt has not answered for %d seconds: is the daemon stopped, or a "
+                            "libvirt has not answered for %u seconds: is the daemon stopped, or a "
                             "network file system of one of its pools gone? (see 'systemctl status "
                             "libvirtd')",
-                            ANSWER_SECS);
+                            v->answer_secs);
     }
     return true;
 }

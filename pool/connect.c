@@ -9,6 +9,9 @@
 #include <errno.h>
 #include <string.h>
 
+#define ANSWER_SECS 60 /* a pool of many volumes on slow disks takes its time to be refreshed */
+#define AGAIN_SECS  15 /* whoever ends a run that failed has waited already */
+
 /* ---- errors ---------------------------------------------------------------------------------- */
 
 static void silent(void *opaque, virErrorPtr error)
@@ -62,42 +65,52 @@ static bool check_host(struct pool_virt *v, const char *uri, struct uvm_error *e
                                "libvirt %s: is another host; run uvmirror on that host", shown);
 }
 
-struct opening {
-    struct pool_virt *virt;
-    char *uri;
-};
-
 static bool open_connection(void *arg, struct uvm_error *err)
 {
-    struct opening *o = arg;
-    o->virt->conn = virConnectOpen(o->uri);
-    return o->virt->conn || pool_virt_fail(err, "libvirt %s", o->uri);
+    struct pool_virt *v = arg;
+    v->conn = virConnectOpen(v->uri);
+    return v->conn || pool_virt_fail(err, "libvirt %s", v->uri);
 }
 
-bool pool_virt_open(const char *uri, const struct uvm_observer *observer,
-                    struct pool_virt **ret_virt, struct uvm_error *err)
+static bool open_virt(const char *uri, const struct uvm_observer *observer, unsigned answer_secs,
+                      struct pool_virt **ret_virt, struct uvm_error *err)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, set_up);
 
     UVM_AUTO(pool_virt_free) struct pool_virt *v = uvm_alloc(sizeof(*v));
-    struct opening *o = uvm_alloc(sizeof(*o));
-    *o = (struct opening){v, uvm_strdup(uri)};
+    v->uri = uvm_strdup(uri);
     v->observer = observer;
-    bool ok = pool_virt_call(v, open_connection, o, err);
+    v->answer_secs = answer_secs;
+    bool ok = pool_virt_call(v, open_connection, v, err);
     if (v->stuck)
         return uvm_prefix(err, "libvirt %s", uri);
-    free(o->uri);
-    free(o);
     if (!ok || !check_host(v, uri, err) || !pool_watch_start(v, err))
         return false;
     *ret_virt = UVM_STEAL(v);
     return true;
 }
 
+bool pool_virt_open(const char *uri, const struct uvm_observer *observer,
+                    struct pool_virt **ret_virt, struct uvm_error *err)
+{
+    return open_virt(uri, observer, ANSWER_SECS, ret_virt, err);
+}
+
+bool pool_virt_open_again(const struct pool_virt *v, struct pool_virt **ret_virt,
+                          struct uvm_error *err)
+{
+    return open_virt(v->uri, v->observer, AGAIN_SECS, ret_virt, err);
+}
+
 bool pool_virt_alive(struct pool_virt *v)
 {
     return virConnectIsAlive(v->conn) == 1;
+}
+
+bool pool_virt_answers(struct pool_virt *v)
+{
+    return !v->stuck && pool_virt_alive(v);
 }
 
 bool pool_virt_is_stuck(const struct pool_virt *v)
@@ -113,5 +126,6 @@ void pool_virt_free(struct pool_virt *v)
     pool_watch_stop(v);
     if (v->conn)
         virConnectClose(v->conn);
+    free(v->uri);
     free(v);
 }

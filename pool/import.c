@@ -320,11 +320,37 @@ bool pool_import_clean(struct pool_import *i, struct pool_cleaned *ret_cleaned,
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
+static bool undo_in(struct pool_import *i, struct pool *p, struct uvm_error *err)
+{
+    if (i->stage)
+        pool_stage_remove(p);
+    const struct uvm_strings none = {0};
+    return pool_undo_volumes(p, &i->volumes, &none, err) && pool_journal_remove(p, err);
+}
+
+/* Often it is the connection that failed, and what does not answer cannot be told to undo anything: then
+ * it is tried over another one. Every step may be repeated. */
 static bool undo(struct pool_import *i, struct uvm_error *err)
 {
-    drop_stage(i);
-    const struct uvm_strings none = {0};
-    return pool_undo_volumes(i->pool, &i->volumes, &none, err) && pool_journal_remove(i->pool, err);
+    UVM_AUTO(pool_free) struct pool *again = NULL;
+    struct pool_virt *virt = i->pool->virt;
+    if (pool_virt_answers(virt) && undo_in(i, i->pool, err))
+        return true;
+    if (pool_virt_answers(virt))
+        return false;
+    uvm_error_clear(err);
+    return pool_open_again(i->pool, &again, err) && undo_in(i, again, err);
+}
+
+static void tell_left(const struct pool_import *i, const struct uvm_error *why)
+{
+    size_t count = i->volumes.count;
+    uvm_warning(
+        i->pool->observer,
+        "this import could not be undone: up to %zu unfinished volume%s, which no guest can "
+        "use, and what was uploaded may be left near pool %s; the next 'uvmirror import' or "
+        "'uvmirror clean' removes them (%s)",
+        count, count == 1 ? "" : "s", i->pool->store->name, why->message);
 }
 
 void pool_import_free(struct pool_import *i)
@@ -333,8 +359,7 @@ void pool_import_free(struct pool_import *i)
     if (!i)
         return;
     if (i->journaled && !i->committed && !undo(i, &err))
-        uvm_warning(i->pool->observer, "%s; the next run will undo what is left of this one",
-                    err.message);
+        tell_left(i, &err);
     pool_store_free(i->stage);
     pool_plan_clear(&i->plan);
     uvm_strings_clear(&i->volumes);

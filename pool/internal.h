@@ -16,6 +16,12 @@ struct pool {
     bool told_folder; /* that a folder stands among the metadata */
 };
 
+/* ---- opening (open.c) ------------------------------------------------------------------------ */
+
+/* The same pool over another connection, for the case that its own one broke or is stuck. The lock
+ * stays with the old one, which must outlive it. */
+bool pool_open_again(const struct pool *p, struct pool **ret_pool, struct uvm_error *err);
+
 /* ---- metadata files (metadata.c) ------------------------------------------------------------- */
 
 char *pool_metadata_path(const struct pool *p, const char *name);

@@ -20,14 +20,21 @@ struct pool_virt;
  * every call, after half a minute at most. `observer` asks calls to stop, see pool_virt_call. */
 bool pool_virt_open(const char *uri, const struct uvm_observer *observer,
                     struct pool_virt **ret_virt, struct uvm_error *err);
+/* Another connection to the daemon of `v`, for who has to end what he began and got no answer on that
+ * one. A short try: it and calls over it are given up sooner. */
+bool pool_virt_open_again(const struct pool_virt *v, struct pool_virt **ret_virt,
+                          struct uvm_error *err);
 void pool_virt_free(struct pool_virt *v);
 UVM_DEFINE_AUTO(struct pool_virt *, pool_virt_free)
 
 /* Whether there is still somebody to ask. */
 bool pool_virt_alive(struct pool_virt *v);
+/* Whether it is worth asking: there is, and no call was left hanging. */
+bool pool_virt_answers(struct pool_virt *v);
 
 /* Runs `func` in a thread of its own and waits for it. A daemon may be alive, and its answer not
- * come all the same: UVM_LIBVIRT when `func` gave no sign of life (pool_virt_beat) for a minute;
+ * come all the same: UVM_LIBVIRT when `func` gave no sign of life (pool_virt_beat) for a minute (15
+ * seconds over a connection that was opened again);
  * UVM_INTERRUPTED when it gave none for ten seconds, and the run was asked to stop. The connection is
  * stuck then: `func` may still run, so `arg` and all that it uses must be left to it, and nothing else
  * can be asked. */

@@ -58,6 +58,22 @@ static bool open_store(struct pool *p, const char *name, struct uvm_error *err)
     return ok && check_store(p->store, name, err);
 }
 
+bool pool_open_again(const struct pool *p, struct pool **ret_pool, struct uvm_error *err)
+{
+    UVM_AUTO(pool_free) struct pool *again = uvm_alloc(sizeof(*again));
+    again->lock_fd = -1;
+    again->observer = p->observer;
+    again->metadata_dir = uvm_strdup(p->metadata_dir);
+    again->state_dir = uvm_strdup(p->state_dir);
+    if (!pool_virt_open_again(p->virt, &again->virt, err) ||
+        !open_store(again, p->store->name, err))
+        return false;
+    if (strcmp(again->store->uuid, p->store->uuid) != 0)
+        return uvm_fail(err, UVM_LIBVIRT, "pool %s is another one now", p->store->name);
+    *ret_pool = UVM_STEAL(again);
+    return true;
+}
+
 bool pool_open(const struct pool_options *options, struct pool **ret_pool, struct uvm_error *err)
 {
     UVM_AUTO(pool_free) struct pool *p = uvm_alloc(sizeof(*p));

@@ -15,6 +15,8 @@ struct pool_watch;
 
 struct pool_virt {
     virConnectPtr conn;
+    char *uri;            /* as it was given */
+    unsigned answer_secs; /* without a sign of life, before a call is given up */
     const struct uvm_observer *observer;
     struct pool_watch *watch; /* NULL before the events are turned */
     atomic_size_t beats;      /* signs of life of what runs in pool_virt_call */
