@@ -26,6 +26,12 @@ bool pool_virt_is_gone(int code)
     return code == VIR_ERR_NO_STORAGE_POOL || code == VIR_ERR_NO_DOMAIN;
 }
 
+/* The client's own errors are about the way to the daemon. */
+static bool is_lost(const virError *error)
+{
+    return error->domain == VIR_FROM_RPC || error->domain == VIR_FROM_REMOTE;
+}
+
 bool pool_virt_fail(struct uvm_error *err, const char *format, ...)
 {
     virErrorPtr last = virGetLastError();
@@ -40,7 +46,11 @@ bool pool_virt_fail(struct uvm_error *err, const char *format, ...)
     va_start(args, format);
     uvm_auto_free char *what = uvm_vformat(format, args);
     va_end(args);
-    uvm_fail(err, full ? UVM_SPACE : UVM_LIBVIRT, "%s: %s", what, reason);
+    uvm_fail(err, full ? UVM_SPACE : UVM_LIBVIRT, "%s: %s%s", what, reason,
+             last && is_lost(last)
+                 ? " (is libvirtd running? see 'systemctl status libvirtd', then run "
+                   "this again)"
+                 : "");
     if (last && pool_virt_is_gone(last->code))
         err->sys_errno = ENOENT;
     return false;
