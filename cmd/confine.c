@@ -38,21 +38,25 @@ static bool is_system_daemon(const char *uri)
     return end[strlen(path)] == 0 || end[strlen(path)] == '?';
 }
 
-void cmd_import_confine(const struct import_options *o, const struct pool_options *pool)
+bool cmd_import_confine(const struct import_options *o, const struct pool_options *pool,
+                        struct uvm_error *err)
 {
     uvm_auto_strings writable = {0};
-    uvm_auto_error ignored = UVM_ERROR_INIT; /* pool_lock() tells what is wrong with the folder */
     if (!is_system_daemon(pool->connect)) {
         cmd_detail("not confined: libvirt's client may start programs for %s", pool->connect);
-        return;
+        return true;
     }
-    if (!o->dry_run && uvm_make_dirs(pool->state_dir, STATE_MODE, &ignored))
+    /* Only what is there can be left open; afterwards there would be no way to it. */
+    if (!o->dry_run && !uvm_make_dirs(pool->state_dir, STATE_MODE, err))
+        return uvm_prefix(err, "state folder");
+    if (!o->dry_run) {
         uvm_strings_add(&writable, pool->state_dir);
-    if (!o->dry_run)
         uvm_strings_add(&writable, pool->metadata_dir);
+    }
     if (o->report) {
         uvm_auto_free char *folder = uvm_dirname(o->report);
         uvm_strings_add(&writable, folder);
     }
     confine(&writable, UVM_SOCKETS_LOCAL);
+    return true;
 }

@@ -203,9 +203,9 @@ static bool run_import(const void *options, const struct uvm_strings *args, stru
     cmd_import_describe_request(o, &pool, &filters, receipt.tree);
     if (!o->dry_run)
         receipt.folder = uvm_format("%s/receipts", state);
-    cmd_import_confine(o, &pool);
     /* An import that failed is undone when it returns. */
-    bool ok = import_bundle(o, &pool, &bundles, &filters, &receipt, err);
+    bool ok = cmd_import_confine(o, &pool, err) &&
+              import_bundle(o, &pool, &bundles, &filters, &receipt, err);
     return cmd_receipt_end(&receipt, ok ? CMD_RUN_WELL : CMD_RUN_FAILED, err);
 }
 

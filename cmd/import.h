@@ -24,10 +24,12 @@ struct import {
 };
 
 /* Gives up what an import does not need for the rest of its run (see uvm_confine), before the connection
- * to the daemon is made. Makes the state folder, but for a dry run. Where libvirt's client has to start
+ * to the daemon is made. Makes the state folder, but for a dry run: what
+ * keeps it from that is the only error. Where libvirt's client has to start
  * programs for the connection (ssh, the daemon of a session) nothing is given up: they would be confined,
  * too. */
-void cmd_import_confine(const struct import_options *o, const struct pool_options *pool);
+bool cmd_import_confine(const struct import_options *o, const struct pool_options *pool,
+                        struct uvm_error *err);
 
 /* A line for each step, and one for all. */
 void cmd_import_print_steps(const struct import *i);
