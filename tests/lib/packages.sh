@@ -33,6 +33,9 @@ packages_integration=(
 
 packages_bench=(busybox-static curl nginx-light openssl python3-libvirt tar time zstd)
 
+# To make the images of tests/bench/images.sh.
+packages_images=(busybox-static debootstrap e2fsprogs qemu-utils xz-utils zstd)
+
 package_installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }

@@ -11,52 +11,18 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "${BASH_SOURCE[0]}")/kernel.sh"
 
 disk_bytes=$((48 << 20))
 mark_offset=$((disk_bytes - 512)) # the last sector, behind the file system, counts the boots
-kernel_packages=(linux-image-cloud-amd64 linux-image-virtual linux-image-generic linux-image-amd64)
 modules=(virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk)
-
-# The package named "$2<number>..." that package $1 depends on, or nothing.
-dependency_of() {
-    { apt-cache depends "$1" 2>/dev/null || true; } |
-        sed -n "/Depends: $2[0-9]/{s/.*Depends: //p;q}"
-}
-
-# The package with a kernel that the first known of the meta packages depends on.
-find_kernel_package() {
-    local meta package
-    for meta in "${kernel_packages[@]}"; do
-        package=$(dependency_of "$meta" linux-image-)
-        [ -z "$package" ] || break
-    done
-    printf '%s\n' "$package"
-}
-
-# Downloads packages into the present folder, once more with fresh lists when that fails.
-download_packages() {
-    apt-get -q=2 download "$@" >&2 && return 0
-    apt-get -q=2 update >&2 && apt-get -q=2 download "$@" >&2
-}
 
 # Puts the kernel and the modules into a folder of the cache: $1/vmlinuz, $1/*.ko
 fetch_kernel() {
-    local to=$1 temp package module_package
-    package=$(find_kernel_package)
-    if [ -z "$package" ]; then
-        apt-get -q=2 update >&2 || true
-        package=$(find_kernel_package)
-    fi
-    [ -n "$package" ] || die "no kernel for the sample image: apt knows none of ${kernel_packages[*]}"
-    module_package=$(dependency_of "$package" linux-modules-)
+    local to=$1 temp
     make_temp temp
-    ! id -u _apt >/dev/null 2>&1 || chown _apt "$temp"
-    (cd "$temp" && download_packages "$package" ${module_package:+"$module_package"}) ||
-        die "cannot download $package, the sample image's kernel"
-    local deb
-    for deb in "$temp"/*.deb; do
-        dpkg-deb -x "$deb" "$temp/files"
-    done
+    unpack_kernel "$temp/files"
     collect_kernel "$temp/files" "$temp/kernel"
     rm -rf "$to"
     mv "$temp/kernel" "$to"
