@@ -6,7 +6,7 @@
  *     Landlock       changes below the given folders alone; no TCP; no signals and abstract sockets to
  *                    others
  *     seccomp        no sockets, or local ones alone; none of the kernel's wide doors
- *     capabilities   root keeps those that have to do with reading and writing files
+ *     capabilities   root keeps those that have to do with files
  *
  * Landlock says what may be written, which no filter of system calls can (it sees pointers, not
  * names). It does not govern who may connect to a daemon's socket, by which root has everything back:
@@ -207,11 +207,12 @@ static bool confine_calls(enum uvm_sockets sockets)
 
 /* ---- capabilities ---------------------------------------------------------------------------- */
 
-/* Files of others may be read and written (Landlock says where), and keep their group's bit. All of
- * these are in the first word. */
+/* Files of others may be read and written (Landlock says where), keep their group's bit, and tell who
+ * has them open: an image belongs to QEMU's user once a guest has run on it. All of these are in the
+ * first word. */
 #define KEPT                                                                                       \
     (UINT32_C(1) << CAP_DAC_OVERRIDE | UINT32_C(1) << CAP_DAC_READ_SEARCH |                        \
-     UINT32_C(1) << CAP_FSETID)
+     UINT32_C(1) << CAP_FSETID | UINT32_C(1) << CAP_LEASE)
 
 static void drop_capabilities(void)
 {

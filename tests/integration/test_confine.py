@@ -38,7 +38,8 @@ if not os.path.exists(NOTE):
 os.execv({real!r}, ["gpg", *sys.argv[1:]])
 """
 
-KEPT = 1 << 1 | 1 << 2 | 1 << 4  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FSETID
+# CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FSETID, CAP_LEASE
+KEPT = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 28
 DENIED, DONE = "Permission denied", "done"
 
 

@@ -366,6 +366,14 @@ def test_result_tells_what_made_room(uvmirror, base, make_bundle, make_image, ho
     assert [title.split()[-1] for title in result.lines[-1]["deleted"]] == [OLD], str(result)
 
 
+def test_import_deletes_what_belongs_to_a_guests_user(uvmirror, base, make_bundle, make_image, host):
+    """QEMU's user is left the owner of an image when a guest with snapshots ends. A confined import can
+    still tell that nobody has it open."""
+    shutil.chown(base, "nobody")
+    result = uvmirror("import", make_bundle("two", {NEW: make_image("b")}))
+    assert NAME not in host.volumes(), str(result)
+
+
 def test_dry_run_tells_what_retirement_would_delete(uvmirror, make_bundle, make_image, host):
     uvmirror("import", make_bundle("one", {OLD: make_image("a")}))
     two = make_bundle("two", {NEW: make_image("b")})

@@ -238,7 +238,8 @@ static int try_capabilities(unsigned confined)
     (void)confined;
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {0};
-    uint32_t kept = 1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH | 1u << CAP_FSETID;
+    uint32_t kept =
+        1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH | 1u << CAP_FSETID | 1u << CAP_LEASE;
     EXPECT(syscall(SYS_capget, &head, sets) == 0);
     EXPECT((sets[0].effective & ~kept) == 0 && (sets[0].permitted & ~kept) == 0);
     EXPECT(sets[0].effective == sets[0].permitted && sets[1].permitted == 0);
