@@ -25,14 +25,19 @@ static void again_clear(struct again *a)
 static bool recall(const struct again *a, const char *name, size_t max, struct uvm_buf *ret,
                    struct uvm_error *err)
 {
-    uvm_auto_free char *path = uvm_format("%s/uvmirror/bundles/%s/%s",
-                                          mirror_tree_dir(a->options->tree), a->options->id, name);
+    uvm_auto_free char *path = bundle_kept_path(a->options->tree, a->options->id, name);
     return uvm_file_read(path, max, ret, err);
 }
 
 static bool fail_unknown(const struct again *a, struct uvm_error *err)
 {
     uvm_error_clear(err);
+    if (bundle_is_swept(a->options->tree, a->options->id))
+        return uvm_fail(
+            err, UVM_FAILED,
+            "the mirror in %s does not keep it: of split bundles it keeps the newest %d, "
+            "and those of %d days before its newest one; write a new bundle",
+            mirror_tree_dir(a->options->tree), BUNDLE_KEPT_MIN, BUNDLE_KEPT_DAYS);
     return uvm_fail(
         err, UVM_FAILED,
         "the mirror in %s has written no such bundle ('uvmirror show' prints a bundle's "

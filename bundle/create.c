@@ -164,6 +164,7 @@ bool bundle_create(const struct bundle_create_options *o, struct bundle_created 
                          .read_back = bundle_read_back_for(o->read_back, o->output, o->tree)};
     if (!(strcmp(o->output, "-") == 0 ? write_to_stdout(&out, err) : write_to_place(&out, err)))
         return false;
+    bundle_keep_newest(o->tree, o->observer);
     uvm_auto_free char *size = uvm_size_text(created.bytes);
     uvm_done(o->observer, "bundle", created.path ? created.path : "standard output", "%s", size);
 

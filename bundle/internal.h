@@ -158,8 +158,22 @@ enum bundle_read_back bundle_read_back_for(enum bundle_read_back asked, const ch
 
 #define BUNDLE_SUMS_SUFFIX ".sums"
 #define BUNDLE_SUMS_NAME   "uvmirror/parts.sums" /* in the mirror, beside the manifest */
-#define BUNDLE_SUMS_MAX    ((size_t)1 << 20)     /* bytes of the text */
-#define BUNDLE_PART_HEAD   ((size_t)4096)
+
+/* ---- what the mirror keeps of bundles (keep.c) ----------------------------------------------- */
+
+/* Of the newest so many, split ones and others counted apart, and of all that were made in the last so
+ * many days before the newest. */
+#define BUNDLE_KEPT_MIN  8
+#define BUNDLE_KEPT_DAYS 30
+
+/* Where a small member of a bundle is kept; the caller frees it. */
+char *bundle_kept_path(const struct mirror_tree *tree, const char *id, const char *name);
+/* Removes what is kept of others. What cannot be removed is told by a warning. */
+void bundle_keep_newest(struct mirror_tree *tree, const struct uvm_observer *observer);
+/* Whether a bundle of which nothing is kept is older than one of which something is. */
+bool bundle_is_swept(const struct mirror_tree *tree, const char *id);
+#define BUNDLE_SUMS_MAX  ((size_t)1 << 20) /* bytes of the text */
+#define BUNDLE_PART_HEAD ((size_t)4096)
 
 struct bundle_part {
     uint64_t size;

@@ -297,7 +297,7 @@ bool mirror_source_streams(struct mirror_source *s, const struct mirror_filters 
  *     uvmirror/serial                 the last bundle's serial
  *     uvmirror/streams/...            which streams and images it holds, see below
  *     uvmirror/origins/...            the checksum files that added images came with
- *     uvmirror/bundles/<id>/...       the small members of every bundle written
+ *     uvmirror/bundles/<id>/...       the small members of the last bundles written
  */
 struct mirror_tree;
 
@@ -331,12 +331,18 @@ bool mirror_tree_next_serial(struct mirror_tree *t, time_t now, uint64_t *ret_se
 /* Keeps a small file of bundle `id` under uvmirror/bundles/<id>/<name>; `name` may hold folders. */
 bool mirror_tree_keep(struct mirror_tree *t, const char *id, const char *name, const void *data,
                       size_t len, struct uvm_error *err);
+/* Adds the ids of the bundles of which something is kept, in no order. */
+bool mirror_tree_kept(const struct mirror_tree *t, struct uvm_strings *ret_ids,
+                      struct uvm_error *err);
+/* Removes what is kept of other bundles than these: of each all or nothing, whenever it is killed. */
+bool mirror_tree_keep_only(struct mirror_tree *t, const struct uvm_strings *ids,
+                           struct uvm_error *err);
 
 /* ---- downloads ------------------------------------------------------------------------------- */
 
 /* Images on their way into a tree, in a thread of its own, several at once. While it runs, the
  * observer is called from that thread too, and the tree may be asked (has, sha256, open_image,
- * read, origin) and keep what belongs to a bundle (next_serial, keep), but belongs to the download
+ * read, origin) and keep what belongs to a bundle (next_serial, keep, kept, keep_only), but belongs to the download
  * otherwise, as the source does. */
 struct mirror_download;
 

@@ -22,7 +22,6 @@
 #define LOCK_FILE   OWN_DIR "/lock"
 #define RECORD_FILE OWN_DIR "/verified.json"
 #define SERIAL_FILE OWN_DIR "/serial"
-#define BUNDLES_DIR OWN_DIR "/bundles"
 
 #define PARTIAL_KEEP_SECONDS (30L * 24 * 3600)
 #define SERIAL_MAX           ((uint64_t)1 << 53) /* what every JSON reader can hold */
@@ -191,21 +190,5 @@ bool mirror_tree_next_serial(struct mirror_tree *t, time_t now, uint64_t *ret_se
     if (!uvm_file_replace(path, FILE_MODE, text, strlen(text), err))
         return uvm_prefix(err, "cannot record the bundle's serial");
     *ret_serial = serial;
-    return true;
-}
-
-bool mirror_tree_keep(struct mirror_tree *t, const char *id, const char *name, const void *data,
-                      size_t len, struct uvm_error *err)
-{
-    uvm_auto_free char *below = uvm_format(BUNDLES_DIR "/%s/%s", id, name);
-    uvm_auto_free char *path = path_in(t, below);
-    uvm_auto_fd parent = -1;
-    const char *last;
-    if (strchr(id, '/'))
-        return uvm_fail(err, UVM_FAILED, "a bundle's id holds a '/'");
-    if (!mirror_path_check(below, err) ||
-        !mirror_beneath_parent(t->root_fd, below, &parent, &last, err) ||
-        !uvm_file_replace(path, FILE_MODE, data, len, err))
-        return uvm_prefix(err, "mirror folder %s", t->dir);
     return true;
 }

@@ -1,5 +1,6 @@
 """Split bundles, and the media that they travel on: sticks that are small, full, slow, pulled or broken."""
 
+import datetime
 import hashlib
 import os
 import re
@@ -12,6 +13,7 @@ from media import bad_stick, everything, ext4, fat, inject, visible
 from program import SANITIZER_EXIT
 from sample_mirror import PRODUCT
 from terminal import Terminal
+from test_crash import strace
 
 OLD = "20241004"
 PART = 200 << 10
@@ -340,7 +342,9 @@ def test_parts_that_cannot_be_written_again(split, make_bundle, make_image, uvmi
     out = folder / "out"
     out.mkdir()
     for code, words, arguments in (
-            (1, b"has written no such bundle", ("uvmirror-20200101T000000Z-00000000", "1")),
+            (1, b"has written no such bundle", ("uvmirror-21000101T000000Z-00000000", "1")),
+            (1, b"has written no such bundle", ("another", "1")),
+            (1, b"does not keep it", ("uvmirror-20200101T000000Z-00000000", "1")),
             (2, b"no bundle's id", ("../../x", "1")),
             (2, b"no part 99", (bundle_id, "1,99")),
             (2, b"no list of numbers", (bundle_id, "1,,2")),
@@ -365,6 +369,50 @@ def test_parts_that_cannot_be_written_again(split, make_bundle, make_image, uvmi
         path.unlink()
     assert b"no longer holds noble amd64 20241004" in again(bundle_id, "2", "-o", out, code=1).err
     assert not list(out.iterdir())
+
+
+def backdate(kept, days, split):
+    """What the mirror would have kept of a bundle that was written so many days ago; its id."""
+    made = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=days)
+    made_id = f"uvmirror-{made:%Y%m%dT%H%M%SZ}-0000000{int(split)}"
+    folder = kept / made_id / "uvmirror"
+    folder.mkdir(parents=True)
+    for name in ("manifest.json", "manifest.json.sig", *(["parts.sums"] if split else [])):
+        (folder / name).write_text("x")
+    return made_id
+
+
+def test_what_is_kept_for_parts(split, uvmirror, again, folder, site):
+    """Of old bundles the newest eight of each kind and those of thirty days, whenever it is killed."""
+    bundle_id = identity(uvmirror, split().parent)
+    kept = folder / "mirror" / "uvmirror" / "bundles"
+    young = [backdate(kept, days, False) for days in range(1, 29)]
+    parts = [backdate(kept, days, True) for days in range(100, 111)]
+    old = [backdate(kept, days, False) for days in range(40, 60)]
+    other = kept / "somebody's own"
+    other.mkdir()
+
+    def names():
+        return {path.name for path in kept.iterdir()}
+
+    bundle = ("bundle", "--mirror", folder / "mirror", "--state-dir", site.state, "-o",
+              folder / "next.tar.zst")
+    everything = names()
+    uvmirror(*bundle, code=-9, **strace(os.devnull, "-e", "trace=renameat", "-e",
+                                        "inject=renameat:signal=KILL:when=3"))
+    swept = {*parts[7:], *old}
+    for name in everything:  # all of it or nothing
+        path = kept / name / "uvmirror"
+        assert not (name in swept and path.exists()) or (path / "manifest.json").exists()
+    uvmirror(*bundle)
+    left = names()
+    assert left >= {bundle_id, *young, *parts[:7], "somebody's own"}
+    assert not left & swept and not [name for name in left if name.startswith(".")]
+    said = again(parts[9], "1", "-o", folder, code=1).err
+    assert b"does not keep it" in said and b"newest 8" in said and b"30 days" in said
+    out = folder / "out"
+    out.mkdir()
+    again(bundle_id, "1", "-o", out)
 
 
 # ---- writing ------------------------------------------------------------------------------------

@@ -741,6 +741,35 @@ static void test_keep(void **state)
     }
     assert_false(there(outside, "x"));
     assert_false(there(dir, "uvmirror/bundles/x"));
+    assert_false(mirror_tree_keep(tree, ".id", "x", "x", 1, &err));
+}
+
+static void test_keep_only(void **state)
+{
+    uvm_auto_free char *dir = new_dir(), *outside = new_dir();
+    uvm_auto_free char *link = uvm_format("%s/uvmirror/bundles/b/evil", dir);
+    uvm_auto_free char *folder = uvm_format("%s/uvmirror/bundles/link", dir);
+    uvm_auto_error err = UVM_ERROR_INIT;
+    uvm_auto_strings none = {0}, ids = {0}, stay = {0};
+    (void)state;
+    put(outside, "x", "x", 1);
+    UVM_AUTO(mirror_tree_free) struct mirror_tree *tree = open_tree(dir);
+    assert_true(mirror_tree_kept(tree, &ids, &err) && ids.count == 0);
+    assert_true(mirror_tree_keep_only(tree, &none, &err));
+    for (const char *id = "a\0b\0c\0"; *id; id += 2)
+        assert_true(mirror_tree_keep(tree, id, "streams/v1/index.json", "{}", 2, &err));
+    put(dir, "uvmirror/bundles/.killed/streams/x", "x", 1);
+    assert_int_equal(symlink(outside, link), 0);
+    assert_int_equal(symlink(outside, folder), 0);
+    assert_true(mirror_tree_kept(tree, &ids, &err));
+    assert_int_equal(ids.count, 4); /* and the link */
+    uvm_strings_add(&stay, "a");
+    uvm_strings_add(&stay, "not there");
+    assert_true(mirror_tree_keep_only(tree, &stay, &err));
+    assert_true(there(dir, "uvmirror/bundles/a/streams/v1/index.json"));
+    assert_false(there(dir, "uvmirror/bundles/b") || there(dir, "uvmirror/bundles/c"));
+    assert_false(there(dir, "uvmirror/bundles/.b") || there(dir, "uvmirror/bundles/.killed"));
+    assert_true(there(outside, "x"));
 }
 
 /* ---- set-up ---- */
@@ -793,6 +822,7 @@ int main(void)
         cmocka_unit_test(test_interrupted_at_once_keeps_the_partial),
         cmocka_unit_test(test_serials),
         cmocka_unit_test(test_keep),
+        cmocka_unit_test(test_keep_only),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
