@@ -259,7 +259,7 @@ static bool remove_images(const struct add_options *o, const struct uvm_strings 
     mirror_auto_removed removed = {0};
     uvm_auto_free char *asked = cmd_join(args, " ");
     if (!mirror_filters_new((const char *const *)args->items, args->count, NULL, &filters, err) ||
-        !cmd_mirror_open(&o->common, o->mirror, &tree, err) ||
+        !cmd_mirror_open(&o->common, o->mirror, CMD_MIRROR_CHANGE, &tree, err) ||
         !find_added(tree, filters, &added, err))
         return false;
     if (added.count == 0)

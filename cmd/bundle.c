@@ -136,7 +136,8 @@ static bool write_again(const struct bundle_options *o, const struct uvm_strings
     uvm_auto_strings paths = {0}, safe_paths = {0};
     size_t count = 0;
     if (!check_again(o, args, err) || !parse_parts(o->parts, &parts, &count, err) ||
-        !cmd_mirror_open(&o->common, o->out.mirror, &tree, err))
+        !cmd_mirror_open(&o->common, o->out.mirror, CMD_MIRROR_LOOK, &tree, err) ||
+        !mirror_tree_recall(tree, cmd_observer(), err))
         return false;
     struct bundle_again_options options = {
         .tree = tree,
@@ -168,7 +169,8 @@ static bool run_bundle(const void *options, const struct uvm_strings *args, stru
         return write_again(o, args, err);
     if (!mirror_filters_new((const char *const *)args->items, args->count, mirror_host_arch(),
                             &out.filters, err) ||
-        !cmd_mirror_open(&o->common, o->out.mirror, &out.tree, err) ||
+        !cmd_mirror_open(&o->common, o->out.mirror,
+                         o->out.dry_run ? CMD_MIRROR_LOOK : CMD_MIRROR_CHANGE, &out.tree, err) ||
         !cmd_outgoing_prepare(&out, err) || !look(&out, err))
         return false;
     if (!o->out.dry_run)

@@ -343,9 +343,12 @@ bool cmd_vendor_verifier(const struct uvm_strings *given, const char *option,
 
 /* The mirror folder of this run; the caller frees it. */
 char *cmd_mirror_dir(const struct cmd_common *common, const char *given);
-/* Opens it, if it is there: opening makes a folder that is missing. */
+/* Opens it, if it is there: opening makes a folder that is missing. To look only, it is not locked, and
+ * may be on a read-only medium. */
+enum cmd_mirror_access { CMD_MIRROR_CHANGE, CMD_MIRROR_LOOK };
 bool cmd_mirror_open(const struct cmd_common *common, const char *given,
-                     struct mirror_tree **ret_tree, struct uvm_error *err);
+                     enum cmd_mirror_access mode, struct mirror_tree **ret_tree,
+                     struct uvm_error *err);
 
 /* What fetch and bundle gather on the way to a bundle; cleared as a whole. */
 struct cmd_outgoing {

@@ -90,9 +90,9 @@ static bool open_tree(struct fetch *f, struct uvm_error *err)
 {
     uvm_auto_free char *dir = cmd_mirror_dir(&f->options->common, f->options->out.mirror);
     uvm_auto_free char *own = uvm_format("%s/uvmirror", dir);
-    if (f->options->out.dry_run && access(own, F_OK) < 0)
-        return true;
-    return mirror_tree_open(dir, &f->out.tree, err);
+    if (!f->options->out.dry_run)
+        return mirror_tree_open(dir, &f->out.tree, err);
+    return access(own, F_OK) < 0 || mirror_tree_look(dir, &f->out.tree, err);
 }
 
 static bool check_mirror(struct fetch *f, struct uvm_error *err)

@@ -1,4 +1,5 @@
 /* What fetch and bundle have in common: from streams and selections to a signed bundle. */
+#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,7 +15,8 @@ char *cmd_mirror_dir(const struct cmd_common *common, const char *given)
 }
 
 bool cmd_mirror_open(const struct cmd_common *common, const char *given,
-                     struct mirror_tree **ret_tree, struct uvm_error *err)
+                     enum cmd_mirror_access mode, struct mirror_tree **ret_tree,
+                     struct uvm_error *err)
 {
     uvm_auto_free char *dir = cmd_mirror_dir(common, given);
     uvm_auto_free char *own = uvm_format("%s/uvmirror", dir);
@@ -23,7 +25,8 @@ bool cmd_mirror_open(const struct cmd_common *common, const char *given,
                               "%s is not a mirror folder ('uvmirror fetch' and 'uvmirror add' fill "
                               "one)",
                               dir);
-    return mirror_tree_open(dir, ret_tree, err);
+    return mode == CMD_MIRROR_LOOK ? mirror_tree_look(dir, ret_tree, err)
+                                   : mirror_tree_open(dir, ret_tree, err);
 }
 
 void cmd_outgoing_clear(struct cmd_outgoing *out)
@@ -273,6 +276,16 @@ static void print_totals(const struct cmd_outgoing *out, enum cmd_outgoing_room 
     *ret_missing = missing_bytes;
 }
 
+static void warn_read_only(const struct cmd_outgoing *out)
+{
+    if (!out->tree)
+        return;
+    uvm_auto_free char *own = uvm_format("%s/uvmirror", mirror_tree_dir(out->tree));
+    if (access(own, W_OK) < 0)
+        uvm_warning(cmd_observer(), "the run itself would fail: mirror folder %s: %s",
+                    mirror_tree_dir(out->tree), strerror(errno));
+}
+
 void cmd_outgoing_forecast(const struct cmd_outgoing *out, enum cmd_outgoing_room room)
 {
     uvm_auto_error no_key = UVM_ERROR_INIT, no_room = UVM_ERROR_INIT;
@@ -284,6 +297,7 @@ void cmd_outgoing_forecast(const struct cmd_outgoing *out, enum cmd_outgoing_roo
         cmd_print("it would be signed with %s", uvm_signer_fingerprint(signer));
     if (bundle && !can_sign)
         uvm_warning(cmd_observer(), "the run itself would fail: %s", no_key.message);
+    warn_read_only(out);
     if (!cmd_outgoing_check_room(out, missing, room, &no_room))
         uvm_warning(cmd_observer(), "the run itself would fail: %s", no_room.message);
 }

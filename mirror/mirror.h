@@ -302,8 +302,13 @@ bool mirror_source_streams(struct mirror_source *s, const struct mirror_filters 
 struct mirror_tree;
 
 /* Opens (makes) a mirror folder and takes its lock. UVM_BUSY when another run holds it. Partial
- * downloads that nobody came back for in 30 days are removed. */
+ * downloads that nobody came back for in 30 days are removed. UVM_FAILED when the folder cannot be
+ * written, and then the message tells the way out. */
 bool mirror_tree_open(const char *dir, struct mirror_tree **ret_tree, struct uvm_error *err);
+/* Opens a mirror folder that is there without a lock, and changes nothing in it: for what only asks (has,
+ * sha256, open_image, read, recall, superseded, held_streams, select, origin, kept). Another run may work
+ * in it meanwhile: what that removes is gone, and an error. */
+bool mirror_tree_look(const char *dir, struct mirror_tree **ret_tree, struct uvm_error *err);
 void mirror_tree_free(struct mirror_tree *t);
 UVM_DEFINE_AUTO(struct mirror_tree *, mirror_tree_free)
 const char *mirror_tree_dir(const struct mirror_tree *t);

@@ -3,7 +3,8 @@
  * download.c.
  *
  * Everything in uvmirror/ belongs to the program; no image's path leads there. One process at a
- * time works in the folder: the lock is held as long as the tree is open.
+ * time works in the folder: the lock is held as long as the tree is open. Others may look: what they
+ * read is replaced as a whole, if at all.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -59,15 +60,25 @@ static void drop_old_partials(int partial_fd)
     closedir(dir);
 }
 
+static struct mirror_tree *new_tree(const char *dir)
+{
+    struct mirror_tree *t = uvm_alloc(sizeof *t);
+    t->root_fd = t->partial_fd = t->lock_fd = -1;
+    t->dir = without_slashes(dir);
+    return t;
+}
+
+static bool open_root(struct mirror_tree *t, struct uvm_error *err)
+{
+    t->root_fd = open(t->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return t->root_fd >= 0 || uvm_fail_errno(err, UVM_FAILED, "cannot open");
+}
+
 static bool open_folders(struct mirror_tree *t, struct uvm_error *err)
 {
     const char *name;
-    if (!uvm_make_dirs(t->dir, FOLDER_MODE, err))
-        return false;
-    t->root_fd = open(t->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (t->root_fd < 0)
-        return uvm_fail_errno(err, UVM_FAILED, "cannot open");
-    return mirror_beneath_parent(t->root_fd, PARTIAL_DIR "/", &t->partial_fd, &name, err);
+    return uvm_make_dirs(t->dir, FOLDER_MODE, err) && open_root(t, err) &&
+           mirror_beneath_parent(t->root_fd, PARTIAL_DIR "/", &t->partial_fd, &name, err);
 }
 
 static bool lock(struct mirror_tree *t, struct uvm_error *err)
@@ -76,16 +87,41 @@ static bool lock(struct mirror_tree *t, struct uvm_error *err)
     return uvm_lock_file(path, &t->lock_fd, err);
 }
 
+/* On a read-only medium, or somebody else's. */
+static bool fail_to_open(const struct mirror_tree *t, struct uvm_error *err)
+{
+    int why = err->sys_errno;
+    if (why != EROFS && why != EACCES && why != EPERM)
+        return uvm_prefix(err, "mirror folder %s", t->dir);
+    uvm_error_clear(err);
+    errno = why;
+    return uvm_fail_errno(
+        err, UVM_FAILED,
+        "mirror folder %s cannot be written, and each run leaves a record there, such "
+        "as a bundle's serial, by which the next one is told to be newer: copy it, and "
+        "name the copy by --mirror (--dry-run looks without)",
+        t->dir);
+}
+
 bool mirror_tree_open(const char *dir, struct mirror_tree **ret_tree, struct uvm_error *err)
 {
-    UVM_AUTO(mirror_tree_free) struct mirror_tree *t = uvm_alloc(sizeof *t);
-    t->root_fd = t->partial_fd = t->lock_fd = -1;
-    t->dir = without_slashes(dir);
+    UVM_AUTO(mirror_tree_free) struct mirror_tree *t = new_tree(dir);
     if (!open_folders(t, err) || !lock(t, err))
-        return uvm_prefix(err, "mirror folder %s", t->dir);
+        return fail_to_open(t, err);
     drop_old_partials(t->partial_fd);
     uvm_auto_free char *record = path_in(t, RECORD_FILE);
     t->verified = mirror_verified_load(record, t->root_fd);
+    *ret_tree = UVM_STEAL(t);
+    return true;
+}
+
+bool mirror_tree_look(const char *dir, struct mirror_tree **ret_tree, struct uvm_error *err)
+{
+    UVM_AUTO(mirror_tree_free) struct mirror_tree *t = new_tree(dir);
+    if (!open_root(t, err))
+        return uvm_prefix(err, "mirror folder %s", t->dir);
+    uvm_auto_free char *record = path_in(t, RECORD_FILE);
+    t->verified = mirror_verified_look(record, t->root_fd);
     *ret_tree = UVM_STEAL(t);
     return true;
 }

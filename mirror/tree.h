@@ -9,8 +9,8 @@
 struct mirror_tree {
     char *dir;      /* as the user named it */
     int root_fd;    /* images are opened, made and removed below it, without following links */
-    int partial_fd; /* uvmirror/partial */
-    int lock_fd;
+    int partial_fd; /* uvmirror/partial; -1 when it is only looked at */
+    int lock_fd;    /* the same */
     struct mirror_verified *verified;
 };
 

@@ -25,7 +25,7 @@
 #define BOOT_ID_MAX  64
 
 struct mirror_verified {
-    char *path;
+    char *path;            /* NULL = it is not written */
     char *boot;            /* NULL = not known */
     pthread_mutex_t mutex; /* for what follows */
     json_t *files;         /* only entries that describe what is on disk */
@@ -130,10 +130,9 @@ static json_t *read_files(const char *path)
     return json_incref(json_object_get(top, "files"));
 }
 
-struct mirror_verified *mirror_verified_load(const char *path, int root_fd)
+struct mirror_verified *mirror_verified_look(const char *path, int root_fd)
 {
     struct mirror_verified *v = uvm_alloc(sizeof *v);
-    v->path = uvm_strdup(path);
     v->boot = read_boot_id();
     v->files = json_object();
     v->saved = monotonic();
@@ -151,12 +150,21 @@ struct mirror_verified *mirror_verified_load(const char *path, int root_fd)
     return v;
 }
 
+struct mirror_verified *mirror_verified_load(const char *path, int root_fd)
+{
+    struct mirror_verified *v = mirror_verified_look(path, root_fd);
+    v->path = uvm_strdup(path);
+    return v;
+}
+
 /* ---- writing ---- */
 
 /* A record that cannot be written costs time in the next run, not correctness. */
 static void save(struct mirror_verified *v)
 {
     uvm_auto_error err = UVM_ERROR_INIT;
+    if (!v->path)
+        return;
     mirror_auto_json *top = json_pack("{s:i, s:O}", "format", RECORD_FORMAT, "files", v->files);
     uvm_auto_free char *text = top ? json_dumps(top, JSON_INDENT(1)) : NULL;
     if (!text)

@@ -12,6 +12,8 @@ struct mirror_verified;
  * missing, empty or damaged, or an entry does not describe the regular file of that name below
  * `root_fd`, the file is simply not known. */
 struct mirror_verified *mirror_verified_load(const char *path, int root_fd);
+/* The same, and what becomes known is forgotten in the end. */
+struct mirror_verified *mirror_verified_look(const char *path, int root_fd);
 void mirror_verified_free(struct mirror_verified *v); /* writes what is not written yet */
 UVM_DEFINE_AUTO(struct mirror_verified *, mirror_verified_free)
 
