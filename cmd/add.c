@@ -259,7 +259,8 @@ static bool remove_images(const struct add_options *o, const struct uvm_strings 
     mirror_auto_removed removed = {0};
     uvm_auto_free char *asked = cmd_join(args, " ");
     if (!mirror_filters_new((const char *const *)args->items, args->count, NULL, &filters, err) ||
-        !cmd_mirror_open(&o->common, o->mirror, CMD_MIRROR_CHANGE, &tree, err) ||
+        !cmd_mirror_open(&o->common, o->mirror, o->dry_run ? CMD_MIRROR_LOOK : CMD_MIRROR_CHANGE,
+                         &tree, err) ||
         !find_added(tree, filters, &added, err))
         return false;
     if (added.count == 0)
@@ -288,6 +289,7 @@ const struct cmd_command cmd_add = {
         "release=, arch= and version= name it; label= is 'local' and product= is "
         "'local:<release>:<arch>' unless given; other keys are at will. With --remove: "
         "'uvmirror add --remove FILTER...'.",
+    .private = true,
     .interrupted = "nothing was added",
     .options = add_options,
     .options_size = sizeof(struct add_options),

@@ -119,7 +119,8 @@ static bool check_again(const struct bundle_options *o, const struct uvm_strings
 {
     if (!o->again || !o->parts)
         return uvm_fail(err, UVM_USAGE, "--again BUNDLE-ID and --parts LIST belong together");
-    if (o->out.split || o->out.max || o->out.sign_key || o->out.homedir || o->out.dry_run)
+    if (o->out.split || o->out.max || o->out.format || o->out.sign_key || o->out.homedir ||
+        o->out.dry_run)
         return uvm_fail(err, UVM_USAGE,
                         "--again writes what was written: of other options it knows --mirror, "
                         "--output and --read-back");
@@ -188,6 +189,7 @@ const struct cmd_command cmd_bundle = {
         "Writes one signed bundle of the images that earlier fetches and adds brought into the "
         "mirror, of all its streams, as far as they match all FILTERs. Implied, unless a filter "
         "names the key: arch=(this host's), ftype=disk1.img, datatype=image-downloads.",
+    .private = true,
     .interrupted = "no bundle was written, the mirror is as it was",
     .options = bundle_options,
     .options_size = sizeof(struct bundle_options),

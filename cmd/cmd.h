@@ -36,6 +36,7 @@ struct cmd_command {
     const char *args;                 /* "[OPTION...] [FILTER...]" */
     const char *summary;              /* one line */
     const char *details;              /* the paragraph of --help */
+    bool private;                     /* its files are the user's own: a stricter umask counts */
     const char *interrupted;          /* what is left after Ctrl-C and how to go on; may be NULL */
     const struct cmd_option *options; /* ends with a name of NULL */
     size_t options_size;  /* of the command's struct, which starts with struct cmd_common */

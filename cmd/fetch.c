@@ -72,14 +72,27 @@ static void fetch_clear(struct fetch *f)
 
 /* ---- before the network ---- */
 
+/* An option that has to do with the bundle alone; NULL = none was given. */
+static const char *about_a_bundle(const struct cmd_outgoing_options *o)
+{
+    return o->output         ? "output"
+           : o->split        ? "split"
+           : o->sign_key     ? "sign-key"
+           : o->homedir      ? "homedir"
+           : o->format       ? "format"
+           : o->read_back    ? "read-back"
+           : o->no_read_back ? "no-read-back"
+                             : NULL;
+}
+
 static bool check_options(const struct fetch_options *o, struct uvm_error *err)
 {
     if (o->check && o->out.dry_run)
         return uvm_fail(err, UVM_USAGE, "--check repairs the mirror, --dry-run changes nothing");
-    if (o->no_bundle && o->out.output)
-        return uvm_fail(err, UVM_USAGE, "--no-bundle writes nothing to --output");
-    if (o->no_bundle && o->out.split)
-        return uvm_fail(err, UVM_USAGE, "--no-bundle leaves nothing to --split");
+    const char *vain = o->no_bundle ? about_a_bundle(&o->out) : NULL;
+    if (vain)
+        return uvm_fail(err, UVM_USAGE,
+                        "--no-bundle and --%s: there is no bundle that it could be for", vain);
     if (o->network.jobs > MIRROR_JOBS_MAX)
         return uvm_fail(err, UVM_USAGE, "--jobs: at most %d at once", MIRROR_JOBS_MAX);
     return true;
@@ -146,8 +159,7 @@ static bool select_all(struct fetch *f, struct uvm_error *err)
 static bool look(struct fetch *f, struct uvm_error *err)
 {
     struct cmd_outgoing *out = &f->out;
-    if (!open_source(f, err) ||
-        !mirror_source_streams(f->source, out->filters, &out->streams, &out->count, err) ||
+    if (!mirror_source_streams(f->source, out->filters, &out->streams, &out->count, err) ||
         !select_all(f, err))
         return false;
     cmd_outgoing_drop_empty(out);
@@ -317,7 +329,8 @@ static bool run_fetch(const void *options, const struct uvm_strings *args, struc
     if (!check_options(o, err) ||
         !mirror_filters_new((const char *const *)args->items, args->count, mirror_host_arch(),
                             &f.out.filters, err) ||
-        !open_tree(&f, err) || !(o->no_bundle || cmd_outgoing_prepare(&f.out, err)) ||
+        !open_source(&f, err) || !open_tree(&f, err) ||
+        !(o->no_bundle || cmd_outgoing_prepare(&f.out, err)) ||
         !(!o->check || check_mirror(&f, err)) || !look(&f, err))
         return false;
     make_plan(&f, &plan);
@@ -342,6 +355,7 @@ const struct cmd_command cmd_fetch = {
         "simplestreams source into the mirror, checks the vendor's signatures and checksums, and "
         "writes them into one signed bundle. Implied, unless a filter names the key: arch=(this "
         "host's), ftype=disk1.img, datatype=image-downloads.",
+    .private = true,
     .interrupted = "what was downloaded is kept: the same command goes on from there",
     .options = fetch_options,
     .options_size = sizeof(struct fetch_options),

@@ -250,6 +250,12 @@ bool cmd_key_rotate(const struct key_options *o, const struct uvm_strings *args,
                         "GnuPG home of your own, 'gpg --quick-sign-key' vouches for the next key)");
     if (o->finish && o->abort)
         return uvm_fail(err, UVM_USAGE, "--finish and --abort exclude each other");
+    if ((o->finish || o->abort) && (o->name || o->days || o->output || o->sign_key))
+        return uvm_fail(
+            err, UVM_USAGE,
+            "--%s takes the next key as it is: --name, --expire, --output and --sign-key "
+            "go with 'uvmirror key rotate' alone",
+            o->finish ? "finish" : "abort");
     uvm_auto_free char *home = cmd_key_home(o), *next = cmd_key_next_home(o);
     if (o->finish)
         return finish(home, next, err);

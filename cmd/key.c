@@ -238,9 +238,12 @@ static bool run_key(const void *options, const struct uvm_strings *args, struct 
     } verbs[] = {{"generate", run_generate}, {"export", run_export},
                  {"trust", cmd_key_trust},   {"list", run_list},
                  {"remove", cmd_key_remove}, {"rotate", cmd_key_rotate}};
+    const struct key_options *o = options;
     const char *verb = args->count ? args->items[0] : "";
     struct uvm_strings rest = {args->items + (args->count ? 1 : 0),
                                args->count ? args->count - 1 : 0};
+    if ((o->finish || o->abort) && strcmp(verb, "rotate") != 0)
+        return uvm_fail(err, UVM_USAGE, "--finish and --abort go with 'uvmirror key rotate'");
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
         if (strcmp(verbs[i].name, verb) == 0)
             return verbs[i].run(options, &rest, err);

@@ -124,9 +124,11 @@ int main(int argc, char **argv)
     fill_standard_streams();
     signal(SIGPIPE, SIG_IGN); /* EPIPE and EFBIG are errors like others */
     signal(SIGXFSZ, SIG_IGN);
-    umask(022);
+    mode_t strict = umask(022); /* what a host shares is not to be hidden, nor open to everybody */
     const char *name = argc > 1 ? argv[1] : "";
     const struct cmd_command *command = find_command(name);
+    if (command && command->private)
+        umask(strict | 022);
     if (command)
         return run(command, argc - 1, argv + 1);
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {

@@ -91,6 +91,8 @@ bool cmd_option_set(const struct cmd_option *option, void *options, const char *
     void *at = (char *)options + option->offset;
     uint64_t number;
     const char *rest;
+    if (option->kind != CMD_FLAG && !*text)
+        return uvm_fail(err, UVM_USAGE, "--%s: its value is empty", option->name);
     switch (option->kind) {
     case CMD_FLAG:
         *(bool *)at = true;

@@ -1,4 +1,5 @@
 /* Where a source is: URLs and folders. */
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <string.h>
 #include <strings.h>
@@ -118,6 +119,53 @@ static bool parse_user(const char *user, size_t len, struct mirror_location *ret
     return true;
 }
 
+/* "[2001:db8::1]", and with the name of an interface: "[fe80::1%25eth0]" (RFC 6874). */
+static size_t address_length(const char *host, size_t len)
+{
+    struct in6_addr ignored;
+    const char *end = memchr(host, ']', len);
+    size_t inner = end ? (size_t)(end - host) - 1 : 0;
+    uvm_auto_free char *address = uvm_strndup(host + 1, inner);
+    address[strcspn(address, "%")] = 0;
+    return inet_pton(AF_INET6, address, &ignored) == 1 ? inner + 2 : 0;
+}
+
+/* "host", "192.0.2.1", "[2001:db8::1]" (RFC 3986, section 3.2.2): its length, 0 when it is none. */
+static size_t host_length(const char *host, size_t len)
+{
+    if (*host == '[')
+        return address_length(host, len);
+    size_t name = strcspn(host, ":");
+    if (name > len)
+        name = len;
+    return strcspn(host, "[]<>\"\\^`{|}%") >= name ? name : 0;
+}
+
+/* "" or ":8080" */
+static bool is_port(const char *text, size_t len)
+{
+    size_t digits = len > 0 ? strspn(text + 1, "0123456789") : 0;
+    return len == 0 || (*text == ':' && digits > 0 && digits == len - 1 && digits <= 5 &&
+                        strtoul(text + 1, NULL, 10) <= UINT16_MAX);
+}
+
+/* What stands in front of '@' may be a password: nothing of it is shown. */
+static bool check_authority(const char *host, size_t len, struct uvm_error *err)
+{
+    size_t name = host_length(host, len);
+    if (len == 0 || *host == ':')
+        return uvm_fail(err, UVM_USAGE, "the URL names no host");
+    if (strchr(host + len, '@') && (name == 0 || !is_port(host + name, len - name)))
+        return uvm_fail(
+            err, UVM_USAGE,
+            "a user or password with '/', '@' or ':' is written with %%2F, %%40 or %%3A");
+    if (name == 0)
+        return uvm_fail(err, UVM_USAGE,
+                        "the URL's host is malformed (an IPv6 address is [2001:db8::1])");
+    return is_port(host + name, len - name) ||
+           uvm_fail(err, UVM_USAGE, "the URL's port is no number from 0 to 65535");
+}
+
 static bool parse_web_url(const char *scheme, const char *rest, struct mirror_location *ret,
                           struct uvm_error *err)
 {
@@ -126,8 +174,8 @@ static bool parse_web_url(const char *scheme, const char *rest, struct mirror_lo
     const char *host = at ? at + 1 : rest;
     if (at && !parse_user(rest, (size_t)(at - rest), ret, err))
         return false;
-    if (*host == 0 || *host == '/' || *host == ':')
-        return uvm_fail(err, UVM_USAGE, "the URL names no host");
+    if (!check_authority(host, authority_len - (size_t)(host - rest), err))
+        return false;
     uvm_auto_free char *url = uvm_format("%s%s", scheme, host);
     ret->url = with_slash(url);
     return true;

@@ -213,8 +213,8 @@ bool uvm_free_space(const char *path, uint64_t *ret_bytes, struct uvm_error *err
 
 /* A file that stands under its name only when it is complete. It is written beside its place as
  * ".NAME.uvm-XXXXXX", locked (flock), and renamed by commit, after fsync; without commit nothing is left, and
- * what a killed process left is removed by the next open of the same path. Only a regular file is
- * replaced: UVM_FAILED for a folder or a device. */
+ * what a killed process left is removed by the next open of the same path. The umask takes its part of
+ * the mode. Only a regular file is replaced: UVM_FAILED for a folder or a device. */
 struct uvm_outfile {
     int fd;
     char *path;     /* where it is to stand */

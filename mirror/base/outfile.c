@@ -7,10 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "mirror/base/base.h"
+
+#define TEMPORARY_TRIES 100 /* names, before it is given up */
 
 /* ---- making one ---- */
 
@@ -38,10 +41,23 @@ static bool is_unfinished(const void *opaque, const char *entry)
     return uvm_is_unfinished(entry, opaque);
 }
 
-/* FAT has no modes, and says so in one way or another. */
-static bool set_mode(int fd, mode_t mode)
+/* mkostemp(3) that leaves the mode to the umask. Writes over the six letters at the end of `path`. */
+static int open_temporary(char *path, mode_t mode)
 {
-    return fchmod(fd, mode) == 0 || errno == EPERM || errno == ENOTSUP || errno == ENOSYS;
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+    unsigned char random[6];
+    char *end = path + strlen(path) - sizeof random;
+    int fd = -1;
+    for (int i = 0; i < TEMPORARY_TRIES; i++) {
+        if (getrandom(random, sizeof random, 0) != sizeof random)
+            return -1;
+        for (size_t n = 0; n < sizeof random; n++)
+            end[n] = letters[random[n] % (sizeof letters - 1)];
+        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+        if (fd >= 0 || errno != EEXIST)
+            break;
+    }
+    return fd;
 }
 
 bool uvm_outfile_open(struct uvm_outfile *file, const char *path, mode_t mode,
@@ -54,16 +70,11 @@ bool uvm_outfile_open(struct uvm_outfile *file, const char *path, mode_t mode,
     uvm_remove_all_left(dir, is_unfinished, name);
     uvm_auto_free char *tmp =
         uvm_format("%s/.%s" UVM_UNFINISHED_TAIL, strcmp(dir, "/") == 0 ? "" : dir, name);
-    uvm_auto_fd fd = mkostemp(tmp, O_CLOEXEC);
+    uvm_auto_fd fd = open_temporary(tmp, mode);
     if (fd < 0)
         return uvm_fail_errno(err, UVM_FAILED, "cannot write in folder %s", dir);
     *file = (struct uvm_outfile){uvm_steal_fd(&fd), uvm_strdup(path), UVM_STEAL(tmp)};
     uvm_claim(file->fd, LOCK_EX);
-    if (!set_mode(file->fd, mode)) {
-        uvm_fail_errno(err, UVM_FAILED, "%s", path);
-        uvm_outfile_clear(file);
-        return false;
-    }
     return true;
 }
 

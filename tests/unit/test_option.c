@@ -49,6 +49,20 @@ static bool parse(const char *line, struct options *options, struct uvm_strings 
     return ok;
 }
 
+static void test_empty_values(void **state)
+{
+    (void)state;
+    for (const struct cmd_option *o = table; o->name; o++) {
+        uvm_auto_error err = UVM_ERROR_INIT;
+        struct options filled = {0};
+        if (o->kind == CMD_FLAG)
+            continue;
+        assert_false(cmd_option_set(o, &filled, "", &err));
+        assert_int_equal(err.code, UVM_USAGE);
+        assert_non_null(strstr(err.message, o->name));
+    }
+}
+
 static void test_all_kinds(void **state)
 {
     (void)state;
@@ -140,9 +154,8 @@ static void test_age(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_kinds),
-        cmocka_unit_test(test_wrong_lines),
-        cmocka_unit_test(test_times),
+        cmocka_unit_test(test_empty_values), cmocka_unit_test(test_all_kinds),
+        cmocka_unit_test(test_wrong_lines),  cmocka_unit_test(test_times),
         cmocka_unit_test(test_age),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
