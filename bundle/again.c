@@ -195,7 +195,6 @@ bool bundle_again(const struct bundle_again_options *options, struct uvm_strings
         !check_room(&a, err) || !recall_members(&a, err))
         return uvm_prefix(err, "bundle %s", options->id);
     uvm_auto_free char *path = bundle_path_in(options->output, a.sums.name);
-    bundle_output_sweep(path);
     if (!write_parts(&a, path, err))
         return uvm_prefix(err, "bundle %s", options->id);
     for (size_t i = 0; i < options->part_count; i++) {

@@ -17,15 +17,15 @@ void bundle_created_clear(struct bundle_created *created)
 static bool keep(const struct bundle_draft *d, struct mirror_tree *tree, struct uvm_error *err)
 {
     const struct bundle_manifest *m = d->manifest;
-    if (!mirror_tree_keep(tree, m->id, BUNDLE_MANIFEST_NAME, d->text.data, d->text.len, err) ||
-        !mirror_tree_keep(tree, m->id, BUNDLE_SIGNATURE_NAME, d->signature.data, d->signature.len,
+    mirror_tree_drop_half_kept(tree, BUNDLE_MANIFEST_NAME);
+    if (!mirror_tree_keep(tree, m->id, BUNDLE_SIGNATURE_NAME, d->signature.data, d->signature.len,
                           err))
         return false;
     for (size_t i = 0; i < m->member_count; i++)
         if (!mirror_tree_keep(tree, m->id, m->members[i].path, d->contents[i].data,
                               d->contents[i].len, err))
             return false;
-    return true;
+    return mirror_tree_keep(tree, m->id, BUNDLE_MANIFEST_NAME, d->text.data, d->text.len, err);
 }
 
 /* ---- output ---- */
@@ -142,7 +142,6 @@ static bool write_to_place(struct output *out, struct uvm_error *err)
 {
     const struct bundle_create_options *o = out->options;
     uvm_auto_free char *path = bundle_output_path(o->output, out->draft->manifest);
-    bundle_output_sweep(path);
     bool written = o->part_size ? write_to_parts(out, path, err) : write_to_file(out, path, err);
     if (!written)
         return false;

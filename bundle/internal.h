@@ -253,10 +253,6 @@ char *bundle_output_path(const char *output, const struct bundle_manifest *m);
  * that is being written. */
 bool bundle_output_is_taken(const char *output, const struct bundle_manifest *m);
 
-/* Removes what killed runs left in the folder of `path`: unfinished bundles that nobody holds a
- * lock on. Whoever writes one holds such a lock. */
-void bundle_output_sweep(const char *path);
-
 /* ---- names as bytes (locale.c) --------------------------------------------------------------- */
 
 /* Puts the calling thread into the "C" locale until the end of the scope. */

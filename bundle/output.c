@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -87,30 +86,6 @@ bool bundle_output_check(const char *output, const struct mirror_tree *tree, str
         return uvm_fail(err, UVM_USAGE, "%s is not a regular file: '-o -' writes into a pipe",
                         output);
     return true;
-}
-
-/* ---- leftovers ---- */
-
-/* ".NAME.uvm-XXXXXX", of this bundle or of one with a name that we gave. */
-static bool is_unfinished(const void *opaque, const char *entry)
-{
-    static const char ours[] = "uvmirror-", suffix[] = ".tar.zst";
-    size_t len = strlen(entry), tail = strlen(UVM_UNFINISHED_TAIL);
-    if (uvm_is_unfinished(entry, opaque))
-        return true;
-    if (entry[0] != '.' || len <= tail + sizeof suffix)
-        return false;
-    uvm_auto_free char *name = uvm_strndup(entry + 1, len - 1 - tail);
-    const char *end = name + strlen(name) - strlen(suffix);
-    return uvm_is_unfinished(entry, name) && strncmp(name, ours, strlen(ours)) == 0 &&
-           strcmp(end, suffix) == 0;
-}
-
-void bundle_output_sweep(const char *path)
-{
-    uvm_auto_free char *folder = uvm_dirname(path);
-    const char *slash = strrchr(path, '/');
-    uvm_remove_all_left(folder, is_unfinished, slash ? slash + 1 : path);
 }
 
 /* ---- the room ---- */

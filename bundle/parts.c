@@ -60,6 +60,7 @@ void bundle_parts_free(struct bundle_parts *p)
 
 static bool make_work_folder(struct bundle_parts *p, struct uvm_error *err)
 {
+    uvm_remove_unfinished(p->folder);
     uvm_auto_free char *hidden = uvm_format(".%s" UVM_UNFINISHED_TAIL, p->name);
     uvm_auto_free char *path = bundle_path_in(p->folder, hidden);
     if (!mkdtemp(path))

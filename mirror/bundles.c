@@ -95,3 +95,31 @@ bool mirror_tree_keep_only(struct mirror_tree *t, const struct uvm_strings *ids,
             return uvm_prefix(err, "mirror folder %s", t->dir);
     return true;
 }
+
+/* `id` is a folder of bundles/. */
+static void drop_half_kept(const struct mirror_tree *t, int bundles_fd, const char *id,
+                           const char *last)
+{
+    uvm_auto_error ignored = UVM_ERROR_INIT;
+    uvm_auto_fd fd = openat(bundles_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (faccessat(fd, last, F_OK, 0) == 0) {
+        uvm_auto_free char *file = uvm_format("%s/" BUNDLES_DIR "/%s/%s", t->dir, id, last);
+        uvm_auto_free char *folder = uvm_dirname(file);
+        uvm_remove_unfinished(folder);
+    } else if (errno == ENOENT && uvm_remove_below(fd, &ignored)) {
+        unlinkat(bundles_fd, id, AT_REMOVEDIR);
+    }
+}
+
+void mirror_tree_drop_half_kept(struct mirror_tree *t, const char *last)
+{
+    uvm_auto_error ignored = UVM_ERROR_INIT;
+    uvm_auto_strings ids = {0};
+    uvm_auto_fd fd = mirror_beneath_open(t->root_fd, BUNDLES_DIR, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0 || !mirror_tree_kept(t, &ids, &ignored))
+        return;
+    for (size_t i = 0; i < ids.count; i++)
+        drop_half_kept(t, fd, ids.items[i], last);
+}

@@ -342,6 +342,9 @@ bool mirror_tree_kept(const struct mirror_tree *t, struct uvm_strings *ret_ids,
 /* Removes what is kept of other bundles than these: of each all or nothing, whenever it is killed. */
 bool mirror_tree_keep_only(struct mirror_tree *t, const struct uvm_strings *ids,
                            struct uvm_error *err);
+/* Takes away what killed runs left of that: bundles that have no file `last`, which is kept last of all,
+ * and half-written files beside the others'. As far as it can be done. */
+void mirror_tree_drop_half_kept(struct mirror_tree *t, const char *last);
 
 /* ---- downloads ------------------------------------------------------------------------------- */
 

@@ -213,8 +213,8 @@ bool uvm_free_space(const char *path, uint64_t *ret_bytes, struct uvm_error *err
 
 /* A file that stands under its name only when it is complete. It is written beside its place as
  * ".NAME.uvm-XXXXXX", locked (flock), and renamed by commit, after fsync; without commit nothing is left, and
- * what a killed process left is removed by the next open of the same path. The umask takes its part of
- * the mode. Only a regular file is replaced: UVM_FAILED for a folder or a device. */
+ * what killed processes left is removed by the next open in that folder. The umask takes its part of the
+ * mode. Only a regular file is replaced: UVM_FAILED for a folder or a device. */
 struct uvm_outfile {
     int fd;
     char *path;     /* where it is to stand */
@@ -229,8 +229,8 @@ bool uvm_outfile_commit(struct uvm_outfile *file, struct uvm_error *err);
  * that is UVM_FAILED. */
 bool uvm_outfile_commit_new(struct uvm_outfile *file, struct uvm_error *err);
 void uvm_outfile_clear(struct uvm_outfile *file);
-/* Whether a folder's entry is called as such a file, on its way to `name`, is. */
-bool uvm_is_unfinished(const char *entry, const char *name);
+/* Removes what killed processes left of such files, and of folders that are named and locked alike. */
+void uvm_remove_unfinished(const char *folder);
 #define uvm_auto_outfile __attribute__((cleanup(uvm_outfile_clear))) struct uvm_outfile
 
 /* Gives a file in a folder (AT_FDCWD = here) a path, on the same file system, that must be free:

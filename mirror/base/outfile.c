@@ -1,6 +1,7 @@
 /*
  * Files that are whole or not there. NAME is written as ".NAME.uvm-XXXXXX", locked (flock), and renamed
- * when it is complete. What a killed process left of such a file goes with the next one of that name.
+ * when it is complete; nobody else's names look like that (rsync's have no "uvm-"). What killed processes
+ * left goes with the next one in the folder.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,18 +28,18 @@ static bool check_replaceable(const char *path, struct uvm_error *err)
                     S_ISDIR(st.st_mode) ? "a folder" : "a device, a pipe or a socket");
 }
 
-bool uvm_is_unfinished(const char *entry, const char *name)
+static bool is_unfinished(const void *opaque, const char *name)
 {
-    size_t len = strlen(name);
-    size_t fixed = strcspn(UVM_UNFINISHED_TAIL, "X");
-    return entry[0] == '.' && strncmp(entry + 1, name, len) == 0 &&
-           strncmp(entry + 1 + len, UVM_UNFINISHED_TAIL, fixed) == 0 &&
-           strlen(entry) == 1 + len + strlen(UVM_UNFINISHED_TAIL);
+    (void)opaque;
+    size_t len = strlen(name), tail = strlen(UVM_UNFINISHED_TAIL),
+           fixed = strcspn(UVM_UNFINISHED_TAIL, "X");
+    return name[0] == '.' && len > 1 + tail &&
+           strncmp(name + len - tail, UVM_UNFINISHED_TAIL, fixed) == 0;
 }
 
-static bool is_unfinished(const void *opaque, const char *entry)
+void uvm_remove_unfinished(const char *folder)
 {
-    return uvm_is_unfinished(entry, opaque);
+    uvm_remove_all_left(folder, is_unfinished, NULL);
 }
 
 /* mkostemp(3) that leaves the mode to the umask. Writes over the six letters at the end of `path`. */
@@ -67,7 +68,7 @@ bool uvm_outfile_open(struct uvm_outfile *file, const char *path, mode_t mode,
         return false;
     uvm_auto_free char *dir = uvm_dirname(path);
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    uvm_remove_all_left(dir, is_unfinished, name);
+    uvm_remove_unfinished(dir);
     uvm_auto_free char *tmp =
         uvm_format("%s/.%s" UVM_UNFINISHED_TAIL, strcmp(dir, "/") == 0 ? "" : dir, name);
     uvm_auto_fd fd = open_temporary(tmp, mode);

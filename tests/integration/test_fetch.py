@@ -235,7 +235,7 @@ def test_what_a_killed_run_left_goes(published, fetch, folder):
     stick.mkdir()
     names = {"dead": ".uvmirror-20241004T093000Z.tar.zst.uvm-aB3dE6", "own": ".b.tar.zst.uvm-fG7hI8",
              "busy": ".b.tar.zst.uvm-aB3dE6", "empty": ".b.tar.zst.uvm-fresh1",
-             "rsync": ".b.tar.zst.aB3dE6", "foreign": ".notes.uvm-aB3dE6"}
+             "rsync": ".b.tar.zst.aB3dE6", "foreign": ".notes.aB3dE6"}
     for kind, name in names.items():
         (stick / name).write_bytes(b"" if kind == "empty" else b"half")
     with open(stick / names["busy"], "rb") as busy:

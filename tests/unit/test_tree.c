@@ -772,6 +772,32 @@ static void test_keep_only(void **state)
     assert_true(there(outside, "x"));
 }
 
+/* What a run was keeping when it was killed goes; what is whole stays, and so do links to elsewhere. */
+static void test_half_kept(void **state)
+{
+    (void)state;
+    static const char last[] = "uvmirror/manifest.json";
+    uvm_auto_free char *dir = new_dir(), *outside = new_dir();
+    uvm_auto_free char *link = uvm_format("%s/uvmirror/bundles/link", dir);
+    uvm_auto_free char *elsewhere = uvm_format("%s/file", outside);
+    uvm_auto_error err = UVM_ERROR_INIT;
+    UVM_AUTO(mirror_tree_free) struct mirror_tree *tree = open_tree(dir);
+    mirror_tree_drop_half_kept(tree, last); /* there is nothing yet */
+    assert_true(mirror_tree_keep(tree, "whole", "streams/v1/index.json", "{}", 2, &err));
+    assert_true(mirror_tree_keep(tree, "whole", last, "{}", 2, &err));
+    assert_true(mirror_tree_keep(tree, "whole", "uvmirror/.parts.sums.uvm-AbC123", "x", 1, &err));
+    assert_true(mirror_tree_keep(tree, "half", "streams/v1/index.json", "{}", 2, &err));
+    assert_true(mirror_tree_keep(tree, "half", "streams/v1/.p.json.uvm-AbC123", "x", 1, &err));
+    assert_true(uvm_file_replace(elsewhere, 0600, "x", 1, &err));
+    assert_int_equal(symlink(outside, link), 0);
+    mirror_tree_drop_half_kept(tree, last);
+    assert_true(there(dir, "uvmirror/bundles/whole/streams/v1/index.json"));
+    assert_true(there(dir, "uvmirror/bundles/whole/uvmirror/manifest.json"));
+    assert_false(there(dir, "uvmirror/bundles/whole/uvmirror/.parts.sums.uvm-AbC123"));
+    assert_false(there(dir, "uvmirror/bundles/half"));
+    assert_true(there(outside, "file"));
+}
+
 /* ---- set-up ---- */
 
 static int set_up(void **state)
@@ -823,6 +849,7 @@ int main(void)
         cmocka_unit_test(test_serials),
         cmocka_unit_test(test_keep),
         cmocka_unit_test(test_keep_only),
+        cmocka_unit_test(test_half_kept),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
