@@ -61,7 +61,9 @@ def fat(stick, size=64 << 20):
     image = stick.with_suffix(".fat")
     with open(image, "wb") as out:
         out.truncate(size)
-    subprocess.run(["mkfs.vfat", "-F", "32", image], check=True, stdout=subprocess.DEVNULL)
+    # The smallest clusters: user space reads zeros where a file is smaller than one.
+    subprocess.run(["mkfs.vfat", "-F", "32", "-s", "1", image], check=True,
+                   stdout=subprocess.DEVNULL)
     if not run("mount", "-t", "vfat", "-o", "loop", image, stick):
         make_fuse_device()
         subprocess.run(["fusefat", "-o", "rw+", image, stick], check=True,
