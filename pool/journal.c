@@ -237,6 +237,8 @@ static bool finish_commit(struct pool *p, const json_t *tree, struct uvm_error *
     commit.files = json_incref(json_object_get(tree, "files"));
     own_names(json_object_get(tree, "retire"), &commit.retire);
     pool_seen_from_json(json_incref(json_object_get(tree, "seen")), &commit.seen);
+    /* The daemon may have died in the moment when it was to go. */
+    pool_stage_remove(p);
     if (!pool_commit_finish(p, &commit, &lost, err))
         return false;
     for (size_t i = 0; i < lost.count; i++)
