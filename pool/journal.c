@@ -113,6 +113,11 @@ bool pool_undo_volumes(struct pool *p, const struct uvm_strings *volumes,
 {
     pool_auto_survey survey = {0};
     uvm_auto_strings all_offered = {0};
+    /* Nor was anything else removed then, and the journal must not go. */
+    if (!pool_virt_answers(p->virt))
+        return uvm_fail(err, UVM_LIBVIRT,
+                        "the connection to libvirt broke (see 'systemctl status libvirtd', then "
+                        "run this again)");
     if (volumes->count == 0)
         return true;
     for (size_t i = 0; i < offered->count; i++)

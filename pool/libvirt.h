@@ -34,10 +34,9 @@ bool pool_virt_answers(struct pool_virt *v);
 
 /* Runs `func` in a thread of its own and waits for it. A daemon may be alive, and its answer not
  * come all the same: UVM_LIBVIRT when `func` gave no sign of life (pool_virt_beat) for a minute (15
- * seconds over a connection that was opened again);
- * UVM_INTERRUPTED when it gave none for ten seconds, and the run was asked to stop. The connection is
- * stuck then: `func` may still run, so `arg` and all that it uses must be left to it, and nothing else
- * can be asked. */
+ * seconds over a connection that was opened again); UVM_INTERRUPTED when it gave none for ten seconds,
+ * and the run was asked to stop. The connection is stuck then: `func` may still run, so `arg` and all
+ * that it uses must be left to it, and nothing else can be asked. */
 bool pool_virt_call(struct pool_virt *v, bool (*func)(void *arg, struct uvm_error *err), void *arg,
                     struct uvm_error *err);
 bool pool_virt_is_stuck(const struct pool_virt *v);
