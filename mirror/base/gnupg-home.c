@@ -14,6 +14,9 @@
 #define HOME_PREFIX "uvmirror-keys-"
 #define HOME_RANDOM "XXXXXX"
 
+/* Bytes: more than any keyring takes that is in use. */
+#define HOME_ROOM ((uint64_t)256 << 10)
+
 static bool is_home(const void *opaque, const char *name)
 {
     (void)opaque;
@@ -33,10 +36,23 @@ static bool write_settings(const char *home, const char *settings, struct uvm_er
     return uvm_file_replace(path, 0600, settings, strlen(settings), err);
 }
 
+/* GnuPG does not say that it has no room for keys: they are just not there, as if nobody was trusted. */
+static bool check_room(const char *folder, struct uvm_error *err)
+{
+    uint64_t free_bytes = 0;
+    return uvm_free_space(folder, &free_bytes, err) &&
+           (free_bytes >= HOME_ROOM ||
+            uvm_fail(err, UVM_SPACE,
+                     "temporary folder %s: no space left for GnuPG (TMPDIR names another folder)",
+                     folder));
+}
+
 bool uvm_gpg_home_make(struct uvm_gpg_home *home, struct uvm_error *err)
 {
     const char *folder = uvm_temporary_folder();
     uvm_remove_all_left(folder, is_home, NULL);
+    if (!check_room(folder, err))
+        return false;
     uvm_auto_free char *path = uvm_format("%s/" HOME_PREFIX HOME_RANDOM, folder);
     if (!mkdtemp(path))
         return uvm_fail_errno(err, UVM_FAILED, "cannot make a private folder for GnuPG, %s", path);
