@@ -19,6 +19,7 @@ from keys import Key  # noqa: E402
 from sample_mirror import PRODUCT, SampleMirror  # noqa: E402
 
 import hypervisor  # noqa: E402
+import scenarios  # noqa: E402
 import uvtool_view  # noqa: E402
 from program import Program  # noqa: E402
 from web import Web  # noqa: E402
@@ -321,6 +322,29 @@ def base(uvmirror, make_bundle, make_image, host):
     uvmirror("import", make_bundle("one", {"20241004": make_image("a")}))
     host.retire(name)
     return host.volume_path(name)
+
+
+@pytest.fixture(scope="session")
+def scenario_bundles(work, uvmirror, vendor, site, make_image):
+    """({version: image}, {version: bundle}), as the vendor publishes one after the other."""
+    folder = work / "scenarios"
+    mirror = SampleMirror(folder / "vendor-mirror", vendor)
+    images, bundles = {}, {}
+    for version in (scenarios.OLD, scenarios.NEW):
+        images[version] = make_image(f"image-{version}")
+        bundles[version] = folder / f"{version}.tar.zst"
+        mirror.add_image(version, images[version])
+        mirror.write()
+        uvmirror("fetch", "--source", mirror.root, "--keyring", vendor.keyring, "--mirror",
+                 folder / "mirror", "--state-dir", site.state, "-o", bundles[version], "release=noble")
+    return images, bundles
+
+
+@pytest.fixture
+def scenario(uvmirror, host, folder, scenario_bundles):
+    """scenario(class): one of those of scenarios.py."""
+    images, bundles = scenario_bundles
+    return lambda kind: kind(uvmirror, host, folder, images, bundles=bundles)
 
 
 @pytest.fixture

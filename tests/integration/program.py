@@ -44,7 +44,11 @@ class Program:
         command = [*map(str, wrap), self.path, *map(str, args)]
         done = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout,
                               env=self.environment(**(env or {})), cwd=cwd, check=False)
-        result = Result(command, done)
+        return self.judge(Result(command, done), code)
+
+    @staticmethod
+    def judge(result, code):
+        """What every run has to keep to; returns the result."""
         assert result.code != SANITIZER_EXIT and b"runtime error:" not in result.err, str(result)
         if code is not None:
             assert result.code == code, f"expected exit code {code}\n{result}"
