@@ -119,7 +119,8 @@ def check_settled(host, before, result):
 
 @pytest.mark.parametrize("most", [1, pytest.param(12, marks=pytest.mark.long)])
 @pytest.mark.parametrize("kind", [scenarios.Import, scenarios.Clean, scenarios.Undo, scenarios.Finish])
-@pytest.mark.parametrize("what", [dies, dies_at_work, restarts])
+@pytest.mark.parametrize("what", [
+    dies, pytest.param(dies_at_work, marks=pytest.mark.long), restarts])
 def test_it_goes_away(scenario, kind, what, most):
     disturb(scenario(kind), what, most)
 

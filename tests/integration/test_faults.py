@@ -11,7 +11,7 @@ import pytest
 import hypervisor
 import scenarios
 
-POINTS = 3  # of each scenario and group in a default run, each with one error; `long` tries all
+POINTS = 2  # of each scenario and group in a default run, each with one error; `long` tries all
 
 
 class Fail:
