@@ -53,13 +53,15 @@ def print_heading():
     print(f"{'step':26} uvmirror   by hand   ratio    goal    peak memory     goal", flush=True)
 
 
-def compare(name, meter, rounds, goal, memory_goal, ours, by_hand):
-    """A row of the table; returns the ratio."""
+def compare(name, meter, rounds, goal, memory_goal, ours, by_hand, beside=None):
+    """A row of the table, and one for each step of `beside` ({name: step}), with the ratio to it."""
+    beside = beside or {}
     meter.peak = 0
-    fast, slow = medians(rounds, ours, by_hand)
+    fast, slow, *others = medians(rounds, ours, by_hand, *beside.values())
     print(f"{name:26} {fast:6.2f} s  {slow:6.2f} s {fast / slow:7.2f}  <= {goal:3.1f} "
           f"{meter.peak:10.0f} MiB    <= {memory_goal}", flush=True)
-    return fast / slow
+    for other, time_of in zip(beside, others):
+        print(f"  {other:24} {'':8}  {time_of:6.2f} s {fast / time_of:7.2f}", flush=True)
 
 
 def measure(name, meter, step):
