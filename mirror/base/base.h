@@ -174,6 +174,33 @@ struct uvm_reader {
     void *opaque;
 };
 
+/* ---- work side by side, results in order ----------------------------------------------------- */
+
+/* A row of jobs that is worked on by a thread per processor (UVM_LANES_MAX at most), and comes out in
+ * the order in which it went in. */
+#define UVM_LANES_MAX 16
+struct uvm_lanes;
+struct uvm_lanes_options {
+    size_t job_size; /* bytes of a job, which is the caller's own struct; zeros at first */
+    /* Fills the next job; *ret_end when there is none. One call at a time, in order, by any thread. A
+     * job is used again after its result was handed out. */
+    bool (*take)(void *opaque, void *job, bool *ret_end, struct uvm_error *err);
+    /* Does a job. Called by many threads at once. */
+    bool (*work)(void *opaque, void *job, struct uvm_error *err);
+    /* Frees what a job holds. Called once for each at the end. */
+    void (*clear)(void *opaque, void *job);
+    void *opaque;
+};
+/* The options are copied. A thread that cannot be started is done without; when none can, work is done
+ * in uvm_lanes_next. */
+struct uvm_lanes *uvm_lanes_new(const struct uvm_lanes_options *options);
+/* Stops at the next job, and waits for those that are being worked on. */
+void uvm_lanes_free(struct uvm_lanes *l);
+UVM_DEFINE_AUTO(struct uvm_lanes *, uvm_lanes_free)
+/* The next job that is done, NULL at the end; borrowed until the next call. The error of a job comes in
+ * its turn, and is the end. */
+bool uvm_lanes_next(struct uvm_lanes *l, void **ret_job, struct uvm_error *err);
+
 /* ---- files ----------------------------------------------------------------------------------- */
 
 /* Reads a whole regular file (symbolic links are followed; FIFOs and devices are refused) of at
@@ -241,6 +268,10 @@ bool uvm_rename_new(int dir_fd, const char *name, const char *path, struct uvm_e
 /* Replaces a small file atomically and durably. */
 bool uvm_file_replace(const char *path, mode_t mode, const void *data, size_t len,
                       struct uvm_error *err);
+
+/* An empty file without a name, to read and write, on the file system of a folder: it is gone with its
+ * descriptor. Where that knows no such files, it has a name (".spool.XXXXXX") for an instant. */
+bool uvm_nameless_file(const char *dir, int *ret_fd, struct uvm_error *err);
 
 /* An exclusive lock (flock) on a file that is made when missing. UVM_BUSY, at once, when another
  * process holds it. Closing the descriptor lets go of it; so does the end of the process. */

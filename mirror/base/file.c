@@ -208,6 +208,23 @@ bool uvm_free_space(const char *path, uint64_t *ret_bytes, struct uvm_error *err
     return true;
 }
 
+/* ---- files without a name ---- */
+
+bool uvm_nameless_file(const char *dir, int *ret_fd, struct uvm_error *err)
+{
+    uvm_auto_free char *path = uvm_format("%s/.spool.XXXXXX", dir);
+    uvm_auto_fd fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        fd = mkostemp(path, O_CLOEXEC);
+        if (fd < 0)
+            return uvm_fail_errno(err, UVM_FAILED, "cannot write in folder %s", dir);
+        if (unlink(path) < 0)
+            return uvm_fail_errno(err, UVM_FAILED, "%s", path);
+    }
+    *ret_fd = uvm_steal_fd(&fd);
+    return true;
+}
+
 /* ---- locks ---- */
 
 void uvm_claim(int fd, int lock)
