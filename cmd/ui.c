@@ -174,7 +174,7 @@ static const char *past_tense(const char *step)
 {
     static const char *const verbs[][2] = {
         {"download", "downloaded"}, {"verify", "verified"}, {"bundle", "wrote"},
-        {"make", "made"},           {"upload", "uploaded"}, {"convert", "converted"},
+        {"make", "made"},           {"upload", "uploaded"}, {"compare", "compared"},
         {"delete", "deleted"},      {"copy", "copied"},
     };
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)

@@ -15,10 +15,10 @@
 
 #include "mirror/beneath.h"
 #include "mirror/intake.h"
+#include "mirror/qcow2.h"
 
-#define PARTIAL    "added"
-#define FILE_MODE  0644
-#define READ_BLOCK ((size_t)512 << 10)
+#define PARTIAL   "added"
+#define FILE_MODE 0644
 
 #define ADVICE "'qemu-img convert -O qcow2 OLD NEW' makes a plain one"
 
@@ -81,40 +81,6 @@ static bool take_head(struct transfer *x, const void *data, size_t len, struct u
         return false;
     return x->head.len < MIRROR_QCOW2_HEAD ||
            check_head(x, x->total == MIRROR_SIZE_UNKNOWN ? MIRROR_SIZE_MAX : x->total, err);
-}
-
-static bool feed(struct transfer *x, struct mirror_qcow2_tables *tables, uint64_t offset,
-                 uint64_t len, struct uvm_error *err)
-{
-    uvm_auto_free char *block = uvm_alloc(READ_BLOCK);
-    if (lseek(x->fd, (off_t)offset, SEEK_SET) < 0)
-        return uvm_fail_errno(err, UVM_FAILED, "cannot read the partial file");
-    for (uint64_t done = 0; done < len;) {
-        size_t want = len - done < READ_BLOCK ? (size_t)(len - done) : READ_BLOCK, got = 0;
-        if (!uvm_go_on(x->observer, err) || !uvm_read_some(x->fd, block, want, &got, err))
-            return false;
-        if (got == 0)
-            return uvm_fail(err, UVM_FAILED, "the partial file became shorter");
-        if (!mirror_qcow2_tables_feed(tables, block, got, err))
-            return false;
-        done += got;
-        uvm_progress(x->observer, "verify", x->title, offset + done, x->sums.bytes);
-    }
-    return true;
-}
-
-/* All that is behind the head, as import will look at it: better here than behind the air gap. */
-static bool check_tables(struct transfer *x, struct uvm_error *err)
-{
-    UVM_AUTO(mirror_qcow2_tables_free) struct mirror_qcow2_tables *tables = NULL;
-    uint64_t offset = 0, len = x->sums.bytes, inflated;
-    if (!mirror_qcow2_tables_new(&x->info, x->sums.bytes, &tables, err))
-        return false;
-    do
-        if (!feed(x, tables, offset, len, err))
-            return false;
-    while (mirror_qcow2_tables_missing(tables, &offset, &len));
-    return mirror_qcow2_tables_finish(tables, &inflated, err);
 }
 
 /* ---- the sink ---- */
@@ -233,7 +199,8 @@ bool mirror_intake_take(struct mirror_tree *t, const struct mirror_addition *add
         return false;
     uvm_auto_free char *size = uvm_size_text(x.sums.bytes);
     uvm_done(x.observer, x.step, title, "%s", size);
-    if (!check_tables(&x, err))
+    /* All that is behind the head, as import will look at it: better here than behind the air gap. */
+    if (!mirror_qcow2_check_tables(&x.info, x.fd, x.sums.bytes, x.observer, err))
         return false;
     uvm_done(x.observer, "verify", title, "a sound qcow2");
     intake.sums = x.sums;

@@ -298,6 +298,7 @@ bool mirror_source_streams(struct mirror_source *s, const struct mirror_filters 
  *     uvmirror/streams/...            which streams and images it holds, see below
  *     uvmirror/origins/...            the checksum files that added images came with
  *     uvmirror/bundles/<id>/...       the small members of the last bundles written
+ *     uvmirror/compact/...            images as they were encoded for bundles (bundle/cache.h)
  */
 struct mirror_tree;
 
@@ -345,6 +346,14 @@ bool mirror_tree_keep_only(struct mirror_tree *t, const struct uvm_strings *ids,
 /* Takes away what killed runs left of that: bundles that have no file `last`, which is kept last of all,
  * and half-written files beside the others'. As far as it can be done. */
 void mirror_tree_drop_half_kept(struct mirror_tree *t, const char *last);
+
+/* The folder uvmirror/compact, made when missing: what is in it is bundle/'s. The caller frees the path
+ * and closes the descriptor. */
+bool mirror_tree_compact_folder(const struct mirror_tree *t, char **ret_path, int *ret_fd,
+                                struct uvm_error *err);
+
+/* Whether a file with this checksum is on record, SHA-256 or SHA-512 as its length tells. */
+bool mirror_tree_has_content(const struct mirror_tree *t, const char *hex);
 
 /* ---- downloads ------------------------------------------------------------------------------- */
 
@@ -682,41 +691,135 @@ struct mirror_qcow2 {
 bool mirror_qcow2_check(const void *head, size_t len, uint64_t file_size, uint64_t max_virtual,
                         struct mirror_qcow2 *ret_info, struct uvm_error *err);
 
-/* The structure behind the head, checked while a file's bytes pass, once and front to back: L1 and
- * L2 tables, refcount table and blocks, and which cluster serves what. Refused with UVM_CONTENT:
+/* The structure behind the head: L1 and L2 tables, refcount table and blocks, and which cluster serves
+ * what. mirror_disk_open (below) refuses with UVM_CONTENT:
  *
  * - a table or a cluster that is not aligned or not inside the file (a last data cluster may be cut
  *   off by the file's end, as QEMU leaves it);
  * - a cluster that serves two masters; compressed clusters alone may share one among themselves;
  * - reserved bits that are set, and flags that contradict each other;
  * - a refcount below the number of references, or above one where an entry is marked as `copied`.
- *   Refcounts that are too high waste space and harm nobody.
+ *   Refcounts that are too high waste space and harm nobody;
  *
- * Memory: 4 bytes for each cluster of the file, of which there may be MIRROR_QCOW2_CLUSTERS_MAX,
- * and 8 for each refcount block. */
+ * and with UVM_SPACE a file of more clusters than this: */
 #define MIRROR_QCOW2_CLUSTERS_MAX ((uint64_t)8 << 20) /* 512 GiB in clusters of 64 KiB */
-struct mirror_qcow2_tables;
 
-/* `info` comes from mirror_qcow2_check of the same file. UVM_SPACE when it has too many clusters. */
-bool mirror_qcow2_tables_new(const struct mirror_qcow2 *info, uint64_t file_size,
-                             struct mirror_qcow2_tables **ret_tables, struct uvm_error *err);
-void mirror_qcow2_tables_free(struct mirror_qcow2_tables *t);
-UVM_DEFINE_AUTO(struct mirror_qcow2_tables *, mirror_qcow2_tables_free)
+/* ---- the content of a disk ------------------------------------------------------------------- */
 
-/* The next `len` bytes of the file. What stands in a table is checked at once. */
-bool mirror_qcow2_tables_feed(struct mirror_qcow2_tables *t, const void *data, size_t len,
-                              struct uvm_error *err);
+/* What a guest sees of an image, without regard to how its file stores that. Content is handled in
+ * clusters of MIRROR_CLUSTER bytes, of which those that are known to hold nothing but zeros are left
+ * out. */
+#define MIRROR_CLUSTER ((size_t)64 << 10)
 
-/* A table may stand ahead of the one that tells where it is (an image that was resized). After the
- * file's end: the first stretch of the file, whole clusters, that has to be seen once more; false
- * when there is none. Its bytes are fed next, after which the question is asked again. */
-bool mirror_qcow2_tables_missing(struct mirror_qcow2_tables *t, uint64_t *ret_offset,
-                                 uint64_t *ret_len);
+struct mirror_extent {
+    uint64_t first, count; /* clusters */
+};
+#define MIRROR_EXTENTS_MAX ((size_t)1 << 20) /* of a content: 16 MiB */
 
-/* After all of it: whether the whole is sound. *ret_inflated is how many bytes the compressed
- * clusters will have once they are inflated. */
-bool mirror_qcow2_tables_finish(const struct mirror_qcow2_tables *t, uint64_t *ret_inflated,
-                                struct uvm_error *err);
+/* The content of a disk, front to back, once. `data` yields the bytes of all extents, one after the
+ * other, whole clusters each (what is behind virtual_size is zeros), and nothing else; as with every
+ * reader, only an end that was reported makes the bytes believable. */
+struct mirror_content {
+    uint64_t virtual_size;               /* bytes */
+    const struct mirror_extent *extents; /* ascending, none empty, none touching the next */
+    size_t extent_count;
+    struct uvm_reader data;
+};
+
+/* Bytes that `data` will yield. */
+uint64_t mirror_content_bytes(const struct mirror_content *content);
+
+/* A qcow2 file that can be read anywhere: an image of the mirror, one that waits to be imported, a
+ * volume that was fetched from its pool. Nothing is kept in memory but the L1 table (32 MiB at most)
+ * and a few clusters. */
+struct mirror_disk;
+
+/* Checks all of its structure first, head and tables, of which nothing else is read: the file is
+ * hostile, and nobody may write it meanwhile. `fd` is borrowed. UVM_CONTENT, UVM_SPACE (too many
+ * clusters). Memory meanwhile: 2 bytes for each cluster of the file, and the L1 table. */
+bool mirror_disk_open(int fd, uint64_t file_size, uint64_t max_virtual,
+                      const struct uvm_observer *observer, struct mirror_disk **ret_disk,
+                      struct uvm_error *err);
+void mirror_disk_free(struct mirror_disk *d);
+UVM_DEFINE_AUTO(struct mirror_disk *, mirror_disk_free)
+
+const struct mirror_qcow2 *mirror_disk_info(const struct mirror_disk *d);
+
+/* Reads what a guest sees at `offset`: zeros where nothing is stored, and behind the disk's end. For
+ * one thread; quick where it goes on near its last place. */
+bool mirror_disk_read(struct mirror_disk *d, uint64_t offset, void *data, size_t len,
+                      struct uvm_error *err);
+
+/* A cluster of the disk that is stored, and where. */
+struct mirror_disk_cluster {
+    uint64_t index;  /* in the disk, in clusters of the file's own size */
+    uint64_t offset; /* in the file, bytes */
+    uint32_t bytes;  /* in the file: less than a cluster where the file ends in it; of a compressed
+                        one, how many it has at most */
+    bool compressed;
+};
+
+/* Walks the stored clusters in the disk's order, those that read as zeros left out. Set `*walk` to
+ * zeros first. *ret_end: there is none. Any number of walks may be under way. */
+struct mirror_disk_walk {
+    uint64_t next; /* index of the cluster to be looked at next */
+};
+bool mirror_disk_next(struct mirror_disk *d, struct mirror_disk_walk *walk,
+                      struct mirror_disk_cluster *ret_cluster, bool *ret_end,
+                      struct uvm_error *err);
+
+/* Reads one whole cluster (1 << cluster_bits bytes), inflated when it is compressed. *ret_used is how
+ * many bytes of the file it really takes. For any thread: each has its own codec. UVM_CONTENT when it
+ * does not inflate to a whole cluster; what a deflate stream has beyond that does not count, as with
+ * QEMU. */
+struct mirror_codec;
+struct mirror_codec *mirror_codec_new(void);
+void mirror_codec_free(struct mirror_codec *c);
+UVM_DEFINE_AUTO(struct mirror_codec *, mirror_codec_free)
+bool mirror_disk_cluster_read(const struct mirror_disk *d,
+                              const struct mirror_disk_cluster *cluster, struct mirror_codec *codec,
+                              void *data, size_t *ret_used, struct uvm_error *err);
+
+/* Deflates a cluster as QEMU does: raw deflate, window of 12 bits, memLevel 9, default level. Returns
+ * its length, 0 when it would not be below `len`, which `ret_data` has room for. */
+size_t mirror_codec_deflate(struct mirror_codec *c, const void *data, size_t len, void *ret_data);
+
+/* The content of a disk, clusters inflated side by side by all processors. Left out is what its tables
+ * say is zeros; zeros that are stored are content, in small clusters also those around the stored ones.
+ * `d` is borrowed, and must not be used otherwise meanwhile. The content lives as long as the reader.
+ * UVM_SPACE when it has more than MIRROR_QCOW2_CLUSTERS_MAX clusters, or MIRROR_EXTENTS_MAX extents: a
+ * small file can claim very much, so look at mirror_content_bytes before reading. */
+struct mirror_disk_reader;
+bool mirror_disk_reader_new(struct mirror_disk *d, const struct uvm_observer *observer,
+                            struct mirror_disk_reader **ret_reader, struct uvm_error *err);
+void mirror_disk_reader_free(struct mirror_disk_reader *r);
+UVM_DEFINE_AUTO(struct mirror_disk_reader *, mirror_disk_reader_free)
+const struct mirror_content *mirror_disk_reader_content(const struct mirror_disk_reader *r);
+
+/* The file that is made of a content: an uncompressed qcow2 of version 3 with clusters of 64 KiB and
+ * refcounts of 16 bits, as 'qemu-img convert' makes it:
+ *
+ *     front   header | refcount table | refcount blocks | L1 table
+ *     body    L2 table | its data clusters, ascending | next L2 table | ...
+ *
+ * Without its front it is nothing that QEMU would take. */
+struct mirror_layout;
+
+/* `content` is borrowed, its data not touched. UVM_SPACE when the file would have too many clusters
+ * (MIRROR_QCOW2_CLUSTERS_MAX); UVM_CONTENT when its extents are not as they should be, or its virtual
+ * size is 0 or over 2 PiB, where QEMU's L1 table ends. Memory: the front (2 bytes for each cluster, 8 for
+ * each 512 MiB of virtual size). */
+bool mirror_layout_new(const struct mirror_content *content, struct mirror_layout **ret_layout,
+                       struct uvm_error *err);
+void mirror_layout_free(struct mirror_layout *l);
+UVM_DEFINE_AUTO(struct mirror_layout *, mirror_layout_free)
+
+uint64_t mirror_layout_file_size(const struct mirror_layout *l);
+/* Borrowed; whole clusters. */
+const void *mirror_layout_front(const struct mirror_layout *l, size_t *ret_len);
+/* Reads the content's data, and yields the body. Its end means that the data ended, verified, and
+ * was neither shorter nor longer. */
+struct uvm_reader mirror_layout_body(struct mirror_layout *l);
 
 /* The backing file's name in the header of a qcow or qcow2 file that is already on this host (a
  * guest's overlay): where it lies. *ret_len is 0 when there is none, or when this is no such file.

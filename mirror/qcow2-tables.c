@@ -10,136 +10,76 @@
  *                                            x = 62 - (cluster bits - 8)
  *     refcount table      63-9 refcount block                                      8-0 0
  *
- * All of these are made of words of 8 bytes at multiples of 8, and are taken in as they pass: a word
- * of the L1 table marks a cluster as an L2 table, and when that cluster passes, its words mark
- * others. For each cluster of the file it is noted what it serves and what its refcount says; at the
- * end the two are compared.
+ * From the top: each entry claims what it refers to, before that is read. So each table is read once,
+ * and when all have been, it is known what each cluster of the file serves; the refcount blocks, which
+ * come last, are compared with that.
  */
 #include <inttypes.h>
-#include <string.h>
 
 #include "mirror/qcow2.h"
 
-#define WORD   8
-#define SECTOR UINT64_C(512)
+#define WORD sizeof(uint64_t)
 
-/* How much that is not wanted is read along, rather than to start anew behind it. */
-#define MISSING_GAP ((uint64_t)1 << 20)
+#define REFTABLE_OFFSET UINT64_C(0xfffffffffffffe00)
 
-#define ENTRY_COPIED     (UINT64_C(1) << 63)
-#define ENTRY_COMPRESSED (UINT64_C(1) << 62)
-#define ENTRY_ZERO       UINT64_C(1)
-#define ENTRY_OFFSET     UINT64_C(0x00fffffffffffe00)
-#define REFTABLE_OFFSET  UINT64_C(0xfffffffffffffe00)
-
-/* What a cluster serves: compressed clusters, and then how many of them (0 = nothing), or one master
- * alone, and then what it is. */
+/* What a cluster serves: so many compressed clusters (0 = nothing), or one master alone. */
 #define USE_SOLE   0x8000u
 #define USE_COPIED 0x4000u /* the entry that refers to it says that nothing else does */
-#define USE_VALUE  0x3fffu
-enum {
-    SOLE_DATA,
-    SOLE_HEADER,
-    SOLE_L1, /* these four are still to be read */
-    SOLE_REFTABLE,
-    SOLE_L2,
-    SOLE_REFBLOCK,
-    SOLE_READ, /* one of them, read */
-};
+#define USE_COUNT  0x3fffu
 
-struct refblock {
-    uint32_t cluster, index; /* where it stands, and its place in the refcount table */
-};
-
-struct mirror_qcow2_tables {
-    struct mirror_qcow2 info;
+struct tables {
+    const struct mirror_qcow2 *info;
+    const struct uvm_observer *observer;
+    int fd;
     uint64_t file_size;
-    uint32_t clusters; /* of the file; the last one may be cut off */
+    uint64_t cluster_size;
+    uint64_t clusters; /* of the file; the last one may be cut off */
     uint16_t *uses;
-    uint16_t *refcounts;        /* as stated; 65535 stands for that and more */
-    struct refblock *refblocks; /* by cluster, once the refcount table has been read */
-    size_t refblock_count;
-    uint64_t at;        /* what is fed next stands here */
-    uint8_t word[WORD]; /* the part of a word that was there when the last bytes ended */
-    uint32_t wanted;    /* L2 tables and refcount blocks that are still to be read */
-    bool sorted, ended;
-    uint64_t compressed; /* clusters */
+    uint8_t *block; /* a cluster: the L2 table or refcount block at hand */
+    uint8_t *top;   /* the L1 table, then the refcount table */
 };
 
-void mirror_qcow2_tables_free(struct mirror_qcow2_tables *t)
+static void tables_clear(struct tables *t)
 {
-    if (!t)
-        return;
     free(t->uses);
-    free(t->refcounts);
-    free(t->refblocks);
-    free(t);
-}
-
-static uint64_t cluster_size(const struct mirror_qcow2_tables *t)
-{
-    return (uint64_t)1 << t->info.cluster_bits;
+    free(t->block);
+    free(t->top);
 }
 
 /* ---- what a cluster serves ------------------------------------------------------------------- */
 
-static bool is_sole(unsigned use, unsigned kind)
+static bool fail_overlap(uint64_t cluster, struct uvm_error *err)
 {
-    return use & USE_SOLE && (use & USE_VALUE) == kind;
+    return uvm_fail(err, UVM_CONTENT, "qcow2 cluster %" PRIu64 " serves two purposes", cluster);
 }
 
-/* An L2 table or refcount block that is still to be read. */
-static bool is_wanted(const struct mirror_qcow2_tables *t, uint64_t cluster)
+/* For an entry that refers to a cluster, or for the header: 0. */
+static bool claim(struct tables *t, uint64_t offset, uint64_t entry, struct uvm_error *err)
 {
-    return is_sole(t->uses[cluster], SOLE_L2) || is_sole(t->uses[cluster], SOLE_REFBLOCK);
-}
-
-static bool fail_overlap(uint32_t cluster, struct uvm_error *err)
-{
-    return uvm_fail(err, UVM_CONTENT, "qcow2 cluster %" PRIu32 " serves two purposes", cluster);
-}
-
-/* `use` with USE_COPIED or without. */
-static bool claim(struct mirror_qcow2_tables *t, uint64_t cluster, unsigned use,
-                  struct uvm_error *err)
-{
-    if (t->uses[cluster] != 0)
-        return fail_overlap((uint32_t)cluster, err);
-    t->uses[cluster] = (uint16_t)(USE_SOLE | use);
-    t->wanted += is_wanted(t, cluster);
+    uint16_t *use = &t->uses[offset >> t->info->cluster_bits];
+    if (*use != 0)
+        return fail_overlap(offset >> t->info->cluster_bits, err);
+    *use = USE_SOLE | (entry & MIRROR_QCOW2_COPIED ? USE_COPIED : 0);
     return true;
 }
 
 /* The head has been checked: this is inside the file. */
-static bool claim_range(struct mirror_qcow2_tables *t, uint64_t offset, uint64_t bytes,
-                        unsigned kind, struct uvm_error *err)
+static bool claim_range(struct tables *t, uint64_t offset, uint64_t bytes, struct uvm_error *err)
 {
-    uint64_t end = (offset + bytes - 1) >> t->info.cluster_bits;
-    for (uint64_t c = offset >> t->info.cluster_bits; c <= end; c++) {
-        if (!claim(t, c, kind, err))
+    for (uint64_t done = 0; done < bytes; done += t->cluster_size) {
+        if (!claim(t, offset + done, 0, err))
             return false;
     }
     return true;
 }
 
-static bool claim_compressed(struct mirror_qcow2_tables *t, uint64_t cluster, struct uvm_error *err)
+static bool claim_packed(struct tables *t, uint64_t cluster, struct uvm_error *err)
 {
     uint16_t *use = &t->uses[cluster];
     if (*use & USE_SOLE)
-        return fail_overlap((uint32_t)cluster, err);
-    if (*use < USE_VALUE)
+        return fail_overlap(cluster, err);
+    if (*use < USE_COUNT)
         ++*use;
-    return true;
-}
-
-/* A whole cluster, as a table needs it. */
-static bool check_table(const struct mirror_qcow2_tables *t, const char *what, uint64_t offset,
-                        struct uvm_error *err)
-{
-    uint64_t size = cluster_size(t);
-    if (offset % size || offset > t->file_size || size > t->file_size - offset)
-        return uvm_fail(err, UVM_CONTENT,
-                        "qcow2 %s at %" PRIu64 " is not aligned or not in the file", what, offset);
     return true;
 }
 
@@ -151,266 +91,190 @@ static bool fail_entry(const char *what, uint64_t entry, struct uvm_error *err)
                     what, entry);
 }
 
-static unsigned copied(uint64_t entry)
+/* A whole cluster, as a table needs it. */
+static bool check_table(const struct tables *t, const char *what, uint64_t offset,
+                        struct uvm_error *err)
 {
-    return entry & ENTRY_COPIED ? USE_COPIED : 0;
+    if (offset % t->cluster_size || offset > t->file_size ||
+        t->cluster_size > t->file_size - offset)
+        return uvm_fail(err, UVM_CONTENT,
+                        "qcow2 %s at %" PRIu64 " is not aligned or not in the file", what, offset);
+    return true;
 }
 
-static bool take_l1(struct mirror_qcow2_tables *t, uint64_t entry, struct uvm_error *err)
+static bool take_l1(struct tables *t, uint64_t entry, struct uvm_error *err)
 {
-    uint64_t offset = entry & ENTRY_OFFSET;
+    uint64_t offset = entry & MIRROR_QCOW2_OFFSET;
     if (entry == 0)
         return true;
-    if (offset == 0 || entry & ~(ENTRY_COPIED | ENTRY_OFFSET))
+    if (offset == 0 || entry & ~(MIRROR_QCOW2_COPIED | MIRROR_QCOW2_OFFSET))
         return fail_entry("L1", entry, err);
-    return check_table(t, "L2 table", offset, err) &&
-           claim(t, offset >> t->info.cluster_bits, SOLE_L2 | copied(entry), err);
+    return check_table(t, "L2 table", offset, err) && claim(t, offset, entry, err);
 }
 
-static bool take_compressed(struct mirror_qcow2_tables *t, uint64_t entry, struct uvm_error *err)
+static bool take_packed(struct tables *t, uint64_t entry, struct uvm_error *err)
 {
-    unsigned bits = t->info.cluster_bits, x = 62 - (bits - 8);
-    uint64_t offset = entry & ((UINT64_C(1) << x) - 1);
-    uint64_t sectors = (entry >> x & ((UINT64_C(1) << (bits - 8)) - 1)) + 1;
-    uint64_t first = offset / SECTOR, there = (t->file_size + SECTOR - 1) / SECTOR;
-    if (entry & ENTRY_COPIED)
+    uint64_t offset = mirror_qcow2_packed_at(t->info, entry);
+    uint64_t sectors = mirror_qcow2_packed_sectors(t->info, entry);
+    uint64_t first = offset / MIRROR_QCOW2_SECTOR;
+    uint64_t there = (t->file_size + MIRROR_QCOW2_SECTOR - 1) / MIRROR_QCOW2_SECTOR;
+    if (entry & MIRROR_QCOW2_COPIED)
         return fail_entry("L2", entry, err);
     if (first > there || sectors > there - first)
         return uvm_fail(err, UVM_CONTENT,
                         "qcow2 compressed cluster at %" PRIu64 " is not in the file", offset);
-    t->compressed++;
-    uint64_t last = (first + sectors - 1) * SECTOR >> bits;
-    for (uint64_t c = offset >> bits; c <= last; c++) {
-        if (!claim_compressed(t, c, err))
+    uint64_t last = (first + sectors - 1) * MIRROR_QCOW2_SECTOR >> t->info->cluster_bits;
+    for (uint64_t c = offset >> t->info->cluster_bits; c <= last; c++) {
+        if (!claim_packed(t, c, err))
             return false;
     }
     return true;
 }
 
-static bool take_l2(struct mirror_qcow2_tables *t, uint64_t entry, struct uvm_error *err)
+static bool take_l2(struct tables *t, uint64_t entry, struct uvm_error *err)
 {
-    uint64_t zero = t->info.version >= 3 ? ENTRY_ZERO : 0, offset = entry & ENTRY_OFFSET;
-    if (entry & ENTRY_COMPRESSED)
-        return take_compressed(t, entry, err);
-    if (entry & ~(ENTRY_COPIED | ENTRY_OFFSET | zero) || (offset == 0 && entry & ENTRY_COPIED))
+    uint64_t zero = t->info->version >= 3 ? MIRROR_QCOW2_ZERO : 0;
+    uint64_t offset = entry & MIRROR_QCOW2_OFFSET;
+    if (entry & MIRROR_QCOW2_COMPRESSED)
+        return take_packed(t, entry, err);
+    if (entry & ~(MIRROR_QCOW2_COPIED | MIRROR_QCOW2_OFFSET | zero) ||
+        (offset == 0 && entry & MIRROR_QCOW2_COPIED))
         return fail_entry("L2", entry, err);
     if (offset == 0)
         return true;
-    if (offset % cluster_size(t) || offset >= t->file_size)
+    if (offset % t->cluster_size || offset >= t->file_size)
         return uvm_fail(err, UVM_CONTENT,
                         "qcow2 data cluster at %" PRIu64 " is not aligned or not in the file",
                         offset);
-    return claim(t, offset >> t->info.cluster_bits, SOLE_DATA | copied(entry), err);
+    return claim(t, offset, entry, err);
 }
 
-static bool take_reftable(struct mirror_qcow2_tables *t, uint64_t at, uint64_t entry,
-                          struct uvm_error *err)
+static bool take_reftable(struct tables *t, uint64_t entry, struct uvm_error *err)
 {
     uint64_t offset = entry & REFTABLE_OFFSET;
     if (entry == 0)
         return true;
     if (offset == 0 || entry != offset)
         return fail_entry("refcount table", entry, err);
-    if (!check_table(t, "refcount block", offset, err) ||
-        !claim(t, offset >> t->info.cluster_bits, SOLE_REFBLOCK, err))
-        return false;
-    t->refblocks = uvm_grow(t->refblocks, t->refblock_count + 1, sizeof(*t->refblocks));
-    t->refblocks[t->refblock_count++] =
-        (struct refblock){(uint32_t)(offset >> t->info.cluster_bits),
-                          (uint32_t)((at - t->info.refcount_offset) / WORD)};
+    return check_table(t, "refcount block", offset, err) && claim(t, offset, 0, err);
+}
+
+/* ---- tables ---------------------------------------------------------------------------------- */
+
+static uint64_t word_at(const uint8_t *words, size_t i)
+{
+    return mirror_be64(words + i * WORD);
+}
+
+static bool take_all(struct tables *t, const uint8_t *words, size_t count,
+                     bool (*take_entry)(struct tables *t, uint64_t entry, struct uvm_error *err),
+                     struct uvm_error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!take_entry(t, word_at(words, i), err))
+            return false;
+    }
     return true;
 }
 
-/* ---- refcount blocks ------------------------------------------------------------------------- */
-
-static int by_cluster(const void *a, const void *b)
+/* Reads the L1 or the refcount table. */
+static bool read_top(struct tables *t, uint64_t offset, size_t count, struct uvm_error *err)
 {
-    const struct refblock *x = a, *y = b;
-    return (x->cluster > y->cluster) - (x->cluster < y->cluster);
+    t->top = uvm_grow(t->top, count, WORD);
+    return mirror_read_at(t->fd, offset, t->top, count * WORD, err);
 }
 
-/* The place in the refcount table of the block that stands in this cluster. */
-static uint64_t refblock_index(struct mirror_qcow2_tables *t, uint64_t cluster)
+static bool read_block(struct tables *t, uint64_t offset, struct uvm_error *err)
 {
-    const struct refblock key = {.cluster = (uint32_t)cluster};
-    if (!t->sorted)
-        qsort(t->refblocks, t->refblock_count, sizeof(*t->refblocks), by_cluster);
-    t->sorted = true;
-    const struct refblock *found =
-        bsearch(&key, t->refblocks, t->refblock_count, sizeof(*t->refblocks), by_cluster);
-    if (!found)
-        abort(); /* only words of noted blocks come here */
-    return found->index;
+    return uvm_go_on(t->observer, err) &&
+           mirror_read_at(t->fd, offset, t->block, t->cluster_size, err);
 }
 
-/* The i-th refcount of a word. Those below a byte count from its lowest bit. */
-static uint64_t refcount_in(const uint8_t word[WORD], unsigned order, unsigned i)
+static bool check_guest(struct tables *t, struct uvm_error *err)
+{
+    size_t count = t->info->l1_entries;
+    if (!read_top(t, t->info->l1_offset, count, err) || !take_all(t, t->top, count, take_l1, err))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t offset = word_at(t->top, i) & MIRROR_QCOW2_OFFSET;
+        if (offset && (!read_block(t, offset, err) ||
+                       !take_all(t, t->block, t->cluster_size / WORD, take_l2, err)))
+            return false;
+    }
+    return true;
+}
+
+/* The i-th refcount of a block. Those below a byte count from its lowest bit. */
+static uint64_t refcount_in(const uint8_t *block, unsigned order, uint64_t i)
 {
     unsigned bits = 1u << order;
     if (bits < 8)
-        return word[i * bits / 8] >> (i * bits % 8) & ((1u << bits) - 1);
+        return block[i * bits / 8] >> (i * bits % 8) & ((1u << bits) - 1);
     uint64_t value = 0;
     for (unsigned k = 0; k < bits / 8; k++)
-        value = value << 8 | word[i * bits / 8 + k];
+        value = value << 8 | block[i * bits / 8 + k];
     return value;
 }
 
-static void take_refcounts(struct mirror_qcow2_tables *t, uint64_t at, const uint8_t word[WORD])
+static bool check_refcount(const struct tables *t, uint64_t cluster, uint64_t refcount,
+                           struct uvm_error *err)
 {
-    unsigned order = t->info.refcount_order, count = 64u >> order;
-    uint64_t block = refblock_index(t, at >> t->info.cluster_bits);
-    uint64_t per_block = cluster_size(t) * 8 >> order;
-    uint64_t cluster = block * per_block + at % cluster_size(t) / WORD * count;
-    for (unsigned i = 0; i < count && cluster + i < t->clusters; i++) {
-        uint64_t value = refcount_in(word, order, i);
-        t->refcounts[cluster + i] = (uint16_t)(value > UINT16_MAX ? UINT16_MAX : value);
-    }
-}
-
-/* ---- bytes ----------------------------------------------------------------------------------- */
-
-/* The end of the table to which the cluster at `at` belongs; 0 when it is no table that is to be
- * read. */
-static uint64_t table_end(const struct mirror_qcow2_tables *t, uint64_t at)
-{
-    const struct mirror_qcow2 *i = &t->info;
-    unsigned use = t->uses[at >> i->cluster_bits];
-    if (is_sole(use, SOLE_L1))
-        return i->l1_offset + (uint64_t)i->l1_entries * WORD;
-    if (is_sole(use, SOLE_REFTABLE) || is_wanted(t, at >> i->cluster_bits))
-        return (at | (cluster_size(t) - 1)) + 1;
-    return 0;
-}
-
-/* A word of a table, which stands at `at`. */
-static bool take(struct mirror_qcow2_tables *t, uint64_t at, const uint8_t word[WORD],
-                 struct uvm_error *err)
-{
-    switch (t->uses[at >> t->info.cluster_bits] & USE_VALUE) {
-    case SOLE_L1:
-        return take_l1(t, mirror_be64(word), err);
-    case SOLE_REFTABLE:
-        return take_reftable(t, at, mirror_be64(word), err);
-    case SOLE_L2:
-        return take_l2(t, mirror_be64(word), err);
-    default:
-        take_refcounts(t, at, word);
+    unsigned use = t->uses[cluster], references = use & USE_SOLE ? 1 : use;
+    if (refcount >= references && (refcount == 1 || !(use & USE_COPIED)))
         return true;
-    }
+    return uvm_fail(err, UVM_CONTENT,
+                    "qcow2 refcount %" PRIu64 " of cluster %" PRIu64 " does not fit its use",
+                    refcount, cluster);
 }
 
-/* A table is read once, for its entries claim what they refer to. */
-static void end_cluster(struct mirror_qcow2_tables *t, uint64_t cluster)
+/* The refcounts of one block, 0 = there is none, which stands for zeros. */
+static bool check_refblock(struct tables *t, uint64_t offset, uint64_t first, uint64_t count,
+                           struct uvm_error *err)
 {
-    uint16_t *use = &t->uses[cluster];
-    if (!table_end(t, cluster << t->info.cluster_bits))
-        return;
-    t->wanted -= is_wanted(t, cluster);
-    *use = (uint16_t)((*use & ~USE_VALUE) | SOLE_READ);
-}
-
-/* The bytes of one cluster, or a part of them. A word may come in two parts. */
-static bool feed_table(struct mirror_qcow2_tables *t, const uint8_t *data, size_t len, uint64_t end,
-                       struct uvm_error *err)
-{
-    for (uint64_t at = t->at; len > 0 && at < end;) {
-        size_t have = at % WORD, part = WORD - have;
-        if (part > len)
-            part = len;
-        memcpy(t->word + have, data, part);
-        if (have + part == WORD && !take(t, at - have, t->word, err))
+    if (offset && !read_block(t, offset, err))
+        return false;
+    for (uint64_t i = 0; i < count && first + i < t->clusters; i++) {
+        uint64_t refcount = offset ? refcount_in(t->block, t->info->refcount_order, i) : 0;
+        if (!check_refcount(t, first + i, refcount, err))
             return false;
-        at += part;
-        data += part;
-        len -= part;
     }
     return true;
 }
 
-bool mirror_qcow2_tables_feed(struct mirror_qcow2_tables *t, const void *data, size_t len,
-                              struct uvm_error *err)
+static bool check_refcounts(struct tables *t, struct uvm_error *err)
 {
-    const uint8_t *p = data;
-    if (len > t->file_size - t->at)
-        return uvm_fail(err, UVM_CONTENT, "qcow2 image is longer than its %" PRIu64 " bytes",
-                        t->file_size);
-    while (len > 0) {
-        uint64_t left = cluster_size(t) - t->at % cluster_size(t);
-        size_t part = left < len ? (size_t)left : len;
-        uint64_t end = table_end(t, t->at);
-        if (end && !feed_table(t, p, part, end, err))
+    size_t count = (size_t)(t->info->refcount_clusters * t->cluster_size / WORD);
+    uint64_t each = t->cluster_size * 8 >> t->info->refcount_order;
+    if (!read_top(t, t->info->refcount_offset, count, err) ||
+        !take_all(t, t->top, count, take_reftable, err))
+        return false;
+    for (uint64_t i = 0; i * each < t->clusters; i++) {
+        if (!check_refblock(t, i < count ? word_at(t->top, i) : 0, i * each, each, err))
             return false;
-        if (part == left)
-            end_cluster(t, t->at >> t->info.cluster_bits);
-        t->at += part;
-        p += part;
-        len -= part;
     }
-    t->ended = t->ended || t->at == t->file_size;
     return true;
 }
 
-/* ---- beginning and end ----------------------------------------------------------------------- */
-
-bool mirror_qcow2_tables_new(const struct mirror_qcow2 *info, uint64_t file_size,
-                             struct mirror_qcow2_tables **ret_tables, struct uvm_error *err)
+bool mirror_qcow2_check_tables(const struct mirror_qcow2 *info, int fd, uint64_t file_size,
+                               const struct uvm_observer *observer, struct uvm_error *err)
 {
     uint64_t clusters = ((file_size - 1) >> info->cluster_bits) + 1;
     if (clusters > MIRROR_QCOW2_CLUSTERS_MAX)
         return uvm_fail(err, UVM_SPACE,
                         "qcow2 image has %" PRIu64 " clusters, over the limit of %" PRIu64,
                         clusters, MIRROR_QCOW2_CLUSTERS_MAX);
-    UVM_AUTO(mirror_qcow2_tables_free) struct mirror_qcow2_tables *t = uvm_alloc(sizeof(*t));
-    t->info = *info;
-    t->file_size = file_size;
-    t->clusters = (uint32_t)clusters;
-    t->uses = uvm_alloc(clusters * sizeof(*t->uses));
-    t->refcounts = uvm_alloc(clusters * sizeof(*t->refcounts));
-    if (!claim(t, 0, SOLE_HEADER, err) ||
-        !claim_range(t, info->l1_offset, (uint64_t)info->l1_entries * WORD, SOLE_L1, err) ||
-        !claim_range(t, info->refcount_offset, info->refcount_clusters * cluster_size(t),
-                     SOLE_REFTABLE, err))
-        return false;
-    *ret_tables = UVM_STEAL(t);
-    return true;
-}
-
-bool mirror_qcow2_tables_missing(struct mirror_qcow2_tables *t, uint64_t *ret_offset,
-                                 uint64_t *ret_len)
-{
-    uint64_t first = 0, gap = MISSING_GAP >> t->info.cluster_bits;
-    if (t->wanted == 0)
-        return false;
-    while (!is_wanted(t, first))
-        first++;
-    uint64_t last = first;
-    for (uint64_t c = first; c < t->clusters && c - last <= gap + 1; c++) {
-        if (is_wanted(t, c))
-            last = c;
-    }
-    t->at = first << t->info.cluster_bits;
-    *ret_offset = t->at;
-    *ret_len = (last - first + 1) << t->info.cluster_bits;
-    return true;
-}
-
-static bool check_refcount(unsigned use, unsigned refcount)
-{
-    unsigned references = use & USE_SOLE ? 1 : use & USE_VALUE;
-    return refcount >= references && !(use & USE_SOLE && use & USE_COPIED && refcount != 1);
-}
-
-bool mirror_qcow2_tables_finish(const struct mirror_qcow2_tables *t, uint64_t *ret_inflated,
-                                struct uvm_error *err)
-{
-    if (!t->ended || t->wanted > 0)
-        return uvm_fail(err, UVM_CONTENT, "qcow2 image ends before its tables do");
-    for (uint32_t c = 0; c < t->clusters; c++) {
-        if (!check_refcount(t->uses[c], t->refcounts[c]))
-            return uvm_fail(err, UVM_CONTENT,
-                            "qcow2 refcount %u of cluster %" PRIu32 " does not fit its use",
-                            t->refcounts[c], c);
-    }
-    *ret_inflated = t->compressed << t->info.cluster_bits;
-    return true;
+    __attribute__((cleanup(tables_clear))) struct tables t = {
+        .info = info,
+        .observer = observer,
+        .fd = fd,
+        .file_size = file_size,
+        .cluster_size = UINT64_C(1) << info->cluster_bits,
+        .clusters = clusters,
+    };
+    t.uses = uvm_alloc(clusters * sizeof *t.uses);
+    t.block = uvm_alloc(t.cluster_size);
+    return claim(&t, 0, 0, err) &&
+           claim_range(&t, info->l1_offset, (uint64_t)info->l1_entries * WORD, err) &&
+           claim_range(&t, info->refcount_offset, info->refcount_clusters * t.cluster_size, err) &&
+           check_guest(&t, err) && check_refcounts(&t, err);
 }

@@ -23,6 +23,7 @@
 #define LOCK_FILE   OWN_DIR "/lock"
 #define RECORD_FILE OWN_DIR "/verified.json"
 #define SERIAL_FILE OWN_DIR "/serial"
+#define COMPACT_DIR OWN_DIR "/compact"
 
 #define PARTIAL_KEEP_SECONDS (30L * 24 * 3600)
 #define SERIAL_MAX           ((uint64_t)1 << 53) /* what every JSON reader can hold */
@@ -227,4 +228,21 @@ bool mirror_tree_next_serial(struct mirror_tree *t, time_t now, uint64_t *ret_se
         return uvm_prefix(err, "cannot record the bundle's serial");
     *ret_serial = serial;
     return true;
+}
+
+bool mirror_tree_compact_folder(const struct mirror_tree *t, char **ret_path, int *ret_fd,
+                                struct uvm_error *err)
+{
+    const char *name;
+    if (!mirror_beneath_parent(t->root_fd, COMPACT_DIR "/", ret_fd, &name, err))
+        return uvm_prefix(err, "mirror folder %s", t->dir);
+    *ret_path = path_in(t, COMPACT_DIR);
+    return true;
+}
+
+bool mirror_tree_has_content(const struct mirror_tree *t, const char *hex)
+{
+    enum uvm_digest_type type = uvm_digest_valid(UVM_SHA256, hex) ? UVM_SHA256 : UVM_SHA512;
+    uvm_auto_free char *path = mirror_verified_find(t->verified, type, hex);
+    return path != NULL;
 }

@@ -16,7 +16,7 @@
 
 /* ---- a function in a thread of its own ------------------------------------------------------- */
 
-struct pool_work {
+struct work {
     pthread_t thread;
     bool (*func)(void *arg, struct uvm_error *err);
     void *arg;
@@ -29,7 +29,7 @@ struct pool_work {
 
 static void *work_thread(void *opaque)
 {
-    struct pool_work *w = opaque;
+    struct work *w = opaque;
     w->ok = w->func(w->arg, &w->err);
     pthread_mutex_lock(&w->lock);
     w->end = true;
@@ -38,18 +38,18 @@ static void *work_thread(void *opaque)
     return NULL;
 }
 
-static void work_free(struct pool_work *w)
+static void work_free(struct work *w)
 {
     pthread_cond_destroy(&w->ended);
     pthread_mutex_destroy(&w->lock);
     free(w);
 }
 
-bool pool_work_begin(bool (*func)(void *arg, struct uvm_error *err), void *arg,
-                     struct pool_work **ret_work, struct uvm_error *err)
+static bool work_begin(bool (*func)(void *arg, struct uvm_error *err), void *arg,
+                       struct work **ret_work, struct uvm_error *err)
 {
-    struct pool_work *w = uvm_alloc(sizeof(*w));
-    *w = (struct pool_work){.func = func, .arg = arg, .err = UVM_ERROR_INIT};
+    struct work *w = uvm_alloc(sizeof(*w));
+    *w = (struct work){.func = func, .arg = arg, .err = UVM_ERROR_INIT};
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->ended, NULL);
     int failed = pthread_create(&w->thread, NULL, work_thread, w);
@@ -69,7 +69,7 @@ static int64_t now_ms(clockid_t clock)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-bool pool_work_ended(struct pool_work *w, unsigned wait_ms)
+static bool work_ended(struct work *w, unsigned wait_ms)
 {
     int64_t until_ms = now_ms(CLOCK_REALTIME) + wait_ms;
     const struct timespec until = {until_ms / 1000, until_ms % 1000 * 1000000};
@@ -81,7 +81,7 @@ bool pool_work_ended(struct pool_work *w, unsigned wait_ms)
     return end;
 }
 
-bool pool_work_end(struct pool_work *w, struct uvm_error *err)
+static bool work_end(struct work *w, struct uvm_error *err)
 {
     pthread_join(w->thread, NULL);
     bool ok = w->ok;
@@ -94,12 +94,12 @@ bool pool_work_end(struct pool_work *w, struct uvm_error *err)
 /* ---- one that may be given up ---------------------------------------------------------------- */
 
 /* False when it was given up. */
-static bool wait_for(struct pool_virt *v, struct pool_work *w, struct uvm_error *err)
+static bool wait_for(struct pool_virt *v, struct work *w, struct uvm_error *err)
 {
     const struct uvm_observer *o = v->observer;
     int64_t heard_ms = now_ms(CLOCK_MONOTONIC);
     size_t beats = 0;
-    while (!pool_work_ended(w, POLL_MS)) {
+    while (!work_ended(w, POLL_MS)) {
         int64_t now = now_ms(CLOCK_MONOTONIC);
         size_t more = atomic_load(&v->beats);
         uvm_auto_error stop = UVM_ERROR_INIT;
@@ -121,11 +121,11 @@ static bool wait_for(struct pool_virt *v, struct pool_work *w, struct uvm_error 
 bool pool_virt_call(struct pool_virt *v, bool (*func)(void *arg, struct uvm_error *err), void *arg,
                     struct uvm_error *err)
 {
-    struct pool_work *w = NULL;
-    if (!pool_work_begin(func, arg, &w, err))
+    struct work *w = NULL;
+    if (!work_begin(func, arg, &w, err))
         return false;
     if (wait_for(v, w, err))
-        return pool_work_end(w, err);
+        return work_end(w, err);
     v->stuck = true;
     pthread_detach(w->thread);
     return false;

@@ -3,7 +3,8 @@
  */
 #include "pool/import.h"
 
-bool pool_import_journal(struct pool_import *i, struct uvm_error *err)
+/* Writes the names of `volumes` down. */
+static bool write_journal(struct pool_import *i, struct uvm_error *err)
 {
     /* Also when writing fails: it may have failed after its effect. */
     i->journaled = true;
@@ -18,7 +19,7 @@ void pool_import_disown_last(struct pool_import *i)
     free(i->volumes.items[last]);
     i->volumes.items[last] = NULL;
     i->volumes.count = last;
-    if (!pool_import_journal(i, &failed))
+    if (!write_journal(i, &failed))
         uvm_warning(i->pool->observer, "%s", failed.message);
 }
 
@@ -56,7 +57,7 @@ bool pool_import_claim(struct pool_import *i, const char *name, struct uvm_error
     if (!pool_metadata_unlink(i->pool, name, err))
         return false;
     uvm_strings_add(&i->volumes, name);
-    return pool_import_journal(i, err);
+    return write_journal(i, err);
 }
 
 void pool_import_remember(struct pool_import *i, const char *name)
@@ -65,4 +66,16 @@ void pool_import_remember(struct pool_import *i, const char *name)
     uvm_auto_free char *identity = pool_file_identity(path);
     if (identity)
         json_object_set_new(i->files, name, json_string(identity));
+}
+
+bool pool_import_has(struct pool_import *i, const char *name, struct uvm_error *err)
+{
+    uvm_auto_free char *path = uvm_format("%s/%s", i->pool->store->path, name);
+    bool found = false;
+    if (!pool_volume_find(i->pool->store, name, &found, NULL, err))
+        return false;
+    if (found && pool_file_is(path, json_string_value(json_object_get(i->files, name))))
+        return true;
+    return uvm_fail(err, UVM_LIBVIRT, "volume %s was %s by another program while it was imported",
+                    name, found ? "replaced" : "deleted");
 }

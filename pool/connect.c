@@ -37,7 +37,7 @@ bool pool_virt_fail(struct uvm_error *err, const char *format, ...)
     virErrorPtr last = virGetLastError();
     uvm_auto_free char *reason =
         uvm_printable(last && last->message ? last->message : "no reason given");
-    /* libvirt passes errno on only now and then; qemu-img's reaches us as text alone. */
+    /* libvirt passes errno on only now and then; else it is in the text alone. */
     bool full = (last && last->code == VIR_ERR_SYSTEM_ERROR &&
                  (last->int1 == ENOSPC || last->int1 == EDQUOT || last->int1 == EFBIG)) ||
                 strstr(reason, "No space left on device");

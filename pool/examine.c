@@ -16,6 +16,8 @@
 
 /* Too little for any image of today, uncompressed. */
 #define LITTLE_SPACE ((uint64_t)2 << 30)
+/* The same, as it is carried. */
+#define LITTLE_WAITING ((uint64_t)1 << 30)
 
 /* ---- findings -------------------------------------------------------------------------------- */
 
@@ -126,16 +128,17 @@ static void examine_space(struct pool_store *s, struct pool_findings *f)
                       "%s are free in %s", text, s->path);
 }
 
-/* The staging pool is there during an import only. */
-static void examine_stage(struct pool_virt *v, const struct pool_options *o,
-                          struct pool_findings *f)
+/* An image waits there until it is verified. */
+static void examine_waiting_room(const struct pool_options *o, struct pool_findings *f)
 {
-    UVM_AUTO(pool_store_free) struct pool_store *s = NULL;
-    uvm_auto_free char *path = uvm_format("%s/journal.json", o->state_dir);
+    uint64_t available = 0;
     uvm_auto_error err = UVM_ERROR_INIT;
-    if (access(path, F_OK) != 0 && pool_store_find(v, POOL_STAGE_NAME, &s, &err) && s)
-        pool_findings_add(f, "pool", "virsh pool-destroy " POOL_STAGE_NAME,
-                          "the staging pool %s was left behind", POOL_STAGE_NAME);
+    if (!uvm_free_space(o->state_dir, &available, &err) || available >= LITTLE_WAITING)
+        return;
+    uvm_auto_free char *text = uvm_size_text(available);
+    uvm_auto_free char *path = uvm_printable(o->state_dir);
+    pool_findings_add(f, "space", "make room there", "%s are free in %s, where images wait", text,
+                      path);
 }
 
 /* ---- folders --------------------------------------------------------------------------------- */
@@ -281,8 +284,8 @@ void pool_examine(const struct pool_options *options, struct pool_findings *ret_
             p.store = s;
             examine_space(s, ret_findings);
         }
-        examine_stage(v, options, ret_findings);
     }
+    examine_waiting_room(options, ret_findings);
     examine_metadata(&p, ret_findings);
     examine_state(options, ret_findings);
 }

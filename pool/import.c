@@ -2,7 +2,7 @@
  * import.c: an import from its plan to its commit.
  *
  *     begin   survey, plan; unused volumes go; space
- *     image   journal -> volume, checked on its way                          (once per payload)
+ *     image   verified, checked -> journal -> volume                         (once per payload)
  *     commit  volumes durable -> journal turns to "commit" -> metadata, record, retirement
  *             -> journal gone
  *
@@ -14,78 +14,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- beginning ------------------------------------------------------------------------------- */
 
-static bool is_new(const struct pool_step *step)
+bool pool_step_is_new(const struct pool_step *step)
 {
     return step->action == POOL_ADD || step->action == POOL_ADOPT;
 }
 
 bool pool_step_wants_bytes(const struct pool_step *step)
 {
-    return is_new(step) || step->action == POOL_RELINK;
-}
-
-/* Bytes that are certain to be needed: an image as large as in the bundle each, and the largest
- * once more while it is staged. How large they get uncompressed only their conversion tells. */
-struct need {
-    uint64_t pool, stage;
-};
-
-static struct need needed(const struct pool_import *i)
-{
-    struct need need = {0};
-    for (size_t k = 0; k < i->plan.count; k++) {
-        const struct pool_step *step = &i->plan.steps[k];
-        bool staged = step->action == POOL_RELINK || !(i->flags & POOL_IMPORT_KEEP_COMPRESSED);
-        if (is_new(step))
-            need.pool += step->image->size;
-        if (pool_step_wants_bytes(step) && staged && step->image->size > need.stage)
-            need.stage = step->image->size;
-    }
-    return need;
-}
-
-/* Where the pool's folder is a mount point of its own, the one beside it is on another file
- * system. What cannot be looked at is taken for the same. */
-static bool on_same_disk(const char *a, const char *b)
-{
-    struct stat x, y;
-    return stat(a, &x) != 0 || stat(b, &y) != 0 || x.st_dev == y.st_dev;
-}
-
-bool pool_check_room(const char *dir, uint64_t need, enum pool_need how, uint64_t available,
-                     struct uvm_error *err)
-{
-    if (available >= need)
-        return true;
-    uvm_auto_free char *needed_text = uvm_size_text(need);
-    uvm_auto_free char *there = uvm_size_text(available);
-    return uvm_fail(err, UVM_SPACE, "folder %s: %s %s are needed, %s are free", dir,
-                    how == POOL_NEED_AT_LEAST ? "at least" : "up to", needed_text, there);
-}
-
-static bool check_space(struct pool_import *i, struct uvm_error *err)
-{
-    struct pool_store *store = i->pool->store;
-    struct need need = needed(i);
-    uvm_auto_free char *beside = uvm_dirname(store->path);
-    uint64_t available = 0;
-    if (need.pool == 0 && need.stage == 0)
-        return true;
-    if (on_same_disk(store->path, beside)) {
-        need.pool += need.stage;
-        need.stage = 0;
-    }
-    if (!pool_store_refresh(store, err) || !pool_store_available(store, &available, err) ||
-        !pool_check_room(store->path, need.pool, POOL_NEED_AT_LEAST, available, err))
-        return false;
-    return need.stage == 0 ||
-           (uvm_free_space(beside, &available, err) &&
-            pool_check_room(beside, need.stage, POOL_NEED_AT_LEAST, available, err));
+    return pool_step_is_new(step) || step->action == POOL_RELINK;
 }
 
 /* Importing into the folder of a pool that is not mounted would fill the wrong disk. */
@@ -127,12 +67,13 @@ static bool begin(struct pool_import *i, const struct pool_import_options *optio
     pool_auto_seen seen = {0};
     if (!pool_survey_take(p, &survey, err) ||
         !pool_seen_read(p->state_dir, p->observer, &seen, err) ||
-        !pool_plan_make(options, &survey, &seen, p->observer, &i->plan, err))
+        !pool_plan_make(options, &survey, &seen, p->observer, &i->plan, err) ||
+        (options->approve && !options->approve(options->opaque, i->plan.steps, i->plan.count, err)))
         return false;
     if (i->flags & POOL_IMPORT_DRY_RUN)
         return true;
     return pool_metadata_writable(p, err) && check_listed(&survey, p, err) &&
-           make_room(i, &survey, err) && check_space(i, err);
+           make_room(i, &survey, err) && pool_space_check_plan(i, options, err);
 }
 
 bool pool_import_begin(struct pool *p, const struct pool_import_options *options,
@@ -185,19 +126,6 @@ static bool all_done(const struct pool_import *i, struct uvm_error *err)
     return true;
 }
 
-/* The volume of that name is the one that this run made, or compared. */
-static bool is_there(struct pool_import *i, const char *name, struct uvm_error *err)
-{
-    uvm_auto_free char *path = uvm_format("%s/%s", i->pool->store->path, name);
-    bool found = false;
-    if (!pool_volume_find(i->pool->store, name, &found, NULL, err))
-        return false;
-    if (found && pool_file_is(path, json_string_value(json_object_get(i->files, name))))
-        return true;
-    return uvm_fail(err, UVM_LIBVIRT, "volume %s was %s by another program while it was imported",
-                    name, found ? "replaced" : "deleted");
-}
-
 static bool all_there(struct pool_import *i, struct uvm_error *err)
 {
     /* Without a refresh libvirt still lists a volume whose file somebody removed. */
@@ -205,7 +133,7 @@ static bool all_there(struct pool_import *i, struct uvm_error *err)
         return false;
     for (size_t k = 0; k < i->plan.count; k++) {
         const struct pool_step *step = &i->plan.steps[k];
-        if (pool_step_wants_bytes(step) && !is_there(i, step->name, err))
+        if (pool_step_wants_bytes(step) && !pool_import_has(i, step->name, err))
             return false;
     }
     return true;
@@ -240,15 +168,6 @@ static void describe_commit(const struct pool_import *i, struct pool_commit *c)
     }
 }
 
-static void drop_stage(struct pool_import *i)
-{
-    if (!i->stage)
-        return;
-    pool_store_free(i->stage);
-    i->stage = NULL;
-    pool_stage_remove(i->pool);
-}
-
 static bool finish(struct pool_import *i, struct uvm_error *err)
 {
     struct pool *p = i->pool;
@@ -279,7 +198,6 @@ bool pool_import_commit(struct pool_import *i, struct uvm_error *err)
     if (!all_done(i, err) || !all_there(i, err) || !make_durable(i->pool, err) ||
         !all_there(i, err))
         return false;
-    drop_stage(i);
     if (!finish(i, err))
         return false;
     if (i->plan.partial)
@@ -320,10 +238,8 @@ bool pool_import_clean(struct pool_import *i, struct pool_cleaned *ret_cleaned,
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
-static bool undo_in(struct pool_import *i, struct pool *p, struct uvm_error *err)
+static bool undo_in(const struct pool_import *i, struct pool *p, struct uvm_error *err)
 {
-    if (i->stage)
-        pool_stage_remove(p);
     const struct uvm_strings none = {0};
     return pool_undo_volumes(p, &i->volumes, &none, err) && pool_journal_remove(p, err);
 }
@@ -348,8 +264,8 @@ static void tell_left(const struct pool_import *i, const struct uvm_error *why)
     uvm_warning(
         i->pool->observer,
         "this import could not be undone: up to %zu unfinished volume%s, which no guest can "
-        "use, and what was uploaded may be left near pool %s; the next 'uvmirror import' or "
-        "'uvmirror clean' removes them (%s)",
+        "use, may be left in pool %s; the next 'uvmirror import' or 'uvmirror clean' removes "
+        "them (%s)",
         count, count == 1 ? "" : "s", i->pool->store->name, why->message);
 }
 
@@ -360,7 +276,6 @@ void pool_import_free(struct pool_import *i)
         return;
     if (i->journaled && !i->committed && !undo(i, &err))
         tell_left(i, &err);
-    pool_store_free(i->stage);
     pool_plan_clear(&i->plan);
     uvm_strings_clear(&i->volumes);
     json_decref(i->files);

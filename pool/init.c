@@ -98,7 +98,7 @@ static bool make_pool(struct pool_virt *v, const struct pool_options *options,
         return false;
     }
     /* QEMU's user must get into the folder, which was made so; building could change that. */
-    return s->active || pool_store_start(s, POOL_NO_BUILD, err);
+    return s->active || pool_store_start(s, err);
 }
 
 bool pool_init(const struct pool_options *options, struct uvm_error *err)

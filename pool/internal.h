@@ -148,14 +148,6 @@ bool pool_commit_finish(struct pool *p, const struct pool_commit *c, struct uvm_
 bool pool_undo_volumes(struct pool *p, const struct uvm_strings *volumes,
                        const struct uvm_strings *offered, struct uvm_error *err);
 
-/* ---- staging pool (stage.c) ------------------------------------------------------------------ */
-
-/* Makes the staging pool, or takes the one that a crashed run left, and empties it. */
-bool pool_stage_open(struct pool *p, struct pool_store **ret_stage, struct uvm_error *err);
-/* Removes the staging pool and its folder, also where a daemon that died left only the folder. What
- * cannot be removed does no harm, and must not keep a recovery from its end: it is a warning. */
-void pool_stage_remove(struct pool *p);
-
 /* ---- plan (plan.c) --------------------------------------------------------------------------- */
 
 struct pool_plan {

@@ -242,8 +242,6 @@ static bool finish_commit(struct pool *p, const json_t *tree, struct uvm_error *
     commit.files = json_incref(json_object_get(tree, "files"));
     own_names(json_object_get(tree, "retire"), &commit.retire);
     pool_seen_from_json(json_incref(json_object_get(tree, "seen")), &commit.seen);
-    /* The daemon may have died in the moment when it was to go. */
-    pool_stage_remove(p);
     if (!pool_commit_finish(p, &commit, &lost, err))
         return false;
     for (size_t i = 0; i < lost.count; i++)
@@ -261,7 +259,6 @@ static bool undo_import(struct pool *p, const json_t *tree, struct uvm_error *er
     uvm_auto_strings offered = {0};
     own_names(json_object_get(tree, "volumes"), &volumes);
     own_names(json_object_get(tree, "offered"), &offered);
-    pool_stage_remove(p);
     if (!pool_undo_volumes(p, &volumes, &offered, err) || !pool_journal_remove(p, err))
         return false;
     uvm_notice(p->observer, "undid an import that was interrupted");
@@ -277,7 +274,6 @@ static bool drop_journal(struct pool *p, const char *path, const char *reason,
     uvm_warning(p->observer,
                 "%s is damaged (%s): volumes of an interrupted import may be left, unused", path,
                 reason);
-    pool_stage_remove(p);
     return pool_journal_remove(p, err);
 }
 

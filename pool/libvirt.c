@@ -10,9 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define POOL_PRIVATE_MODE "0700" /* of the folder, should libvirt build it: the daemon's alone */
-#define POOL_SHARED_MODE  "0755" /* QEMU, which runs as a user of its own, gets to the volumes */
-
 #define REFRESH_POLL_MS 100
 #define REFRESH_WAIT_MS 2000
 
@@ -111,31 +108,19 @@ bool pool_store_is_folder(const struct pool_store *s)
                        strcmp(s->type, "netfs") == 0);
 }
 
-bool pool_store_make_transient(struct pool_virt *v, const char *name, const char *path,
-                               struct pool_store **ret_store, struct uvm_error *err)
-{
-    uvm_auto_free char *xml = pool_xml_folder_pool(name, path, POOL_PRIVATE_MODE);
-    virStoragePoolPtr handle =
-        virStoragePoolCreateXML(v->conn, xml, VIR_STORAGE_POOL_CREATE_WITH_BUILD);
-    if (!handle)
-        return pool_virt_fail(err, "make pool %s in %s", name, path);
-    return store_from_handle(v, handle, ret_store, err);
-}
-
 bool pool_store_define(struct pool_virt *v, const char *name, const char *path,
                        struct pool_store **ret_store, struct uvm_error *err)
 {
-    uvm_auto_free char *xml = pool_xml_folder_pool(name, path, POOL_SHARED_MODE);
+    uvm_auto_free char *xml = pool_xml_folder_pool(name, path);
     virStoragePoolPtr handle = virStoragePoolDefineXML(v->conn, xml, 0);
     if (!handle)
         return pool_virt_fail(err, "define pool %s in %s", name, path);
     return store_from_handle(v, handle, ret_store, err);
 }
 
-bool pool_store_start(struct pool_store *s, enum pool_build build, struct uvm_error *err)
+bool pool_store_start(struct pool_store *s, struct uvm_error *err)
 {
-    unsigned flags = build == POOL_BUILD ? VIR_STORAGE_POOL_CREATE_WITH_BUILD : 0;
-    if (virStoragePoolCreate(s->handle, flags) != 0)
+    if (virStoragePoolCreate(s->handle, 0) != 0)
         return pool_virt_fail(err, "start pool %s", s->name);
     s->active = true;
     return true;
@@ -155,30 +140,6 @@ bool pool_store_starts_itself(struct pool_store *s, bool *ret_starts, struct uvm
         return pool_virt_fail(err, "autostart of pool %s", s->name);
     *ret_starts = autostart != 0;
     return true;
-}
-
-bool pool_store_remove(struct pool_store *s, struct uvm_error *err)
-{
-    /* Deleting wants an inactive pool, and a transient one is gone once it is inactive: it is
-     * defined for the moment of its end. */
-    if (s->active && virStoragePoolDestroy(s->handle) != 0)
-        return pool_virt_fail(err, "stop pool %s", s->name);
-    s->active = false;
-
-    uvm_auto_free char *xml = pool_xml_folder_pool(s->name, s->path, POOL_PRIVATE_MODE);
-    virStoragePoolPtr handle = virStoragePoolLookupByName(s->virt->conn, s->name);
-    if (!handle)
-        handle = virStoragePoolDefineXML(s->virt->conn, xml, 0);
-    if (!handle)
-        return pool_virt_fail(err, "remove pool %s", s->name);
-
-    bool ok = virStoragePoolDelete(handle, VIR_STORAGE_POOL_DELETE_NORMAL) == 0;
-    if (!ok)
-        pool_virt_fail(err, "remove folder %s of pool %s", s->path, s->name);
-    if (virStoragePoolUndefine(handle) != 0 && ok)
-        ok = pool_virt_fail(err, "remove pool %s", s->name);
-    virStoragePoolFree(handle);
-    return ok;
 }
 
 /* *ret_later: refused for the moment, because the daemon is at work in the pool. */

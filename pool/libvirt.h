@@ -81,25 +81,18 @@ bool pool_stores_list(struct pool_virt *v, struct pool_stores *ret_stores, struc
 /* A pool whose volumes are files of one folder: "dir", "fs", "netfs". */
 bool pool_store_is_folder(const struct pool_store *s);
 
-/* Makes a folder and an active pool on it that is gone with the daemon. */
-bool pool_store_make_transient(struct pool_virt *v, const char *name, const char *path,
-                               struct pool_store **ret_store, struct uvm_error *err);
 /* Defines a pool on a folder that is there. */
 bool pool_store_define(struct pool_virt *v, const char *name, const char *path,
                        struct pool_store **ret_store, struct uvm_error *err);
-/* Starts a pool. POOL_BUILD makes its folder where that is missing, and sets the mode that the
- * pool's definition names. */
-enum pool_build { POOL_NO_BUILD, POOL_BUILD };
-bool pool_store_start(struct pool_store *s, enum pool_build build, struct uvm_error *err);
+/* Starts a pool. Its folder is left as it is. */
+bool pool_store_start(struct pool_store *s, struct uvm_error *err);
 bool pool_store_autostart(struct pool_store *s, struct uvm_error *err);
 bool pool_store_starts_itself(struct pool_store *s, bool *ret_starts, struct uvm_error *err);
-/* Stops a pool of ours and removes it, and its folder, which must be empty. */
-bool pool_store_remove(struct pool_store *s, struct uvm_error *err);
 
-/* Makes libvirt look into the folder again. Refused while a clone runs. */
+/* Makes libvirt look into the folder again. Refused while another program has a volume cloned. */
 bool pool_store_refresh(struct pool_store *s, struct uvm_error *err);
-/* The same, but waits for a clone whose client died: POOL_CLONE_WAIT seconds, or until the run is
- * asked to stop and POOL_GRACE seconds are over. */
+/* The same, but waits for the end of that: POOL_CLONE_WAIT seconds, or until the run is asked to stop
+ * and POOL_GRACE seconds are over. */
 #define POOL_CLONE_WAIT 600
 #define POOL_GRACE      5
 bool pool_store_settle(struct pool_store *s, const struct uvm_observer *observer,
@@ -134,26 +127,14 @@ bool pool_volumes_list(struct pool_store *s, enum pool_detail detail,
 bool pool_volume_find(struct pool_store *s, const char *name, bool *ret_found,
                       struct pool_volume *ret_volume, struct uvm_error *err);
 
-/* What a new volume is to be. */
-struct pool_volume_spec {
-    const char *name;
-    const char *format; /* "raw" or "qcow2" */
-    uint64_t capacity;
-};
-
-/* Makes an empty volume. *ret_exists is set when it failed because the name is taken. */
-bool pool_volume_create(struct pool_store *s, const struct pool_volume_spec *spec, bool *ret_exists,
+/* Makes an empty raw volume. *ret_exists is set when it failed because the name is taken. */
+bool pool_volume_create(struct pool_store *s, const char *name, uint64_t capacity, bool *ret_exists,
                         struct uvm_error *err);
 
-/* Makes a volume with the content of another one, converted by the daemon. Emits progress (step
- * "convert", `subject`) from the caller's thread. The clone cannot be stopped: it is waited for. */
-bool pool_volume_clone(struct pool_store *from, const char *from_name, struct pool_store *to,
-                       const struct pool_volume_spec *spec, const struct uvm_observer *observer,
-                       const char *subject, bool *ret_exists, struct uvm_error *err);
-
-/* Deletes a volume; absence is success. While the daemon still works on it (a clone whose client
- * died) deletion is refused: POOL_WAIT waits for that as pool_store_settle does, and is for volumes
- * of ours alone: by the time the wait is over, another program's may be in use. */
+/* Deletes a volume; absence is success. While the daemon still works on it (an upload that was just
+ * broken off, another program's clone of it) deletion is refused: POOL_WAIT waits for that as
+ * pool_store_settle does, and is for volumes of ours alone: by the time the wait is over, another
+ * program's may be in use. */
 enum pool_patience { POOL_AT_ONCE, POOL_WAIT };
 bool pool_volume_delete(struct pool_store *s, const char *name, enum pool_patience patience,
                         const struct uvm_observer *observer, struct uvm_error *err);
@@ -173,14 +154,14 @@ UVM_DEFINE_AUTO(struct pool_upload *, pool_upload_free)
 /* Where the bytes of a volume go to, front to back. Returning false with an error ends it. */
 struct pool_sink {
     bool (*data)(void *opaque, const void *data, size_t len, struct uvm_error *err);
-    /* So many zeros that take no space in the file; NULL: they are given to `data` as others. */
+    /* So many zeros that take no space in the file. */
     bool (*hole)(void *opaque, uint64_t len, struct uvm_error *err);
     void *opaque;
 };
 
-/* Reads a stretch of a volume's file, as it is; length 0 = up to its end. */
-bool pool_volume_read(struct pool_store *s, const char *name, uint64_t offset, uint64_t length,
-                      const struct pool_sink *sink, struct uvm_error *err);
+/* Reads a volume's file, as it is. */
+bool pool_volume_read(struct pool_store *s, const char *name, const struct pool_sink *sink,
+                      struct uvm_error *err);
 
 /* ---- domains (domain.c) ---------------------------------------------------------------------- */
 

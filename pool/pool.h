@@ -24,6 +24,8 @@
  *                   bundle's `created`
  *     binding.json  which pool, by UUID, a metadata folder belongs to
  *     receipts/     of the last imports (cmd/receipt.h)
+ *
+ * While an import runs, the image that waits to be verified is there, too, without a name.
  */
 #pragma once
 
@@ -33,7 +35,6 @@
 #define POOL_DEFAULT_NAME     "uvtool"
 #define POOL_DEFAULT_IMAGES   "/var/lib/uvtool/libvirt/images"
 #define POOL_DEFAULT_METADATA "/var/lib/uvtool/libvirt/metadata"
-#define POOL_STAGE_NAME       "uvmirror-stage"
 #define POOL_METADATA_MAX     ((size_t)1 << 20) /* bytes of a metadata file */
 
 /* ---- names and metadata ---------------------------------------------------------------------- */
@@ -150,11 +151,16 @@ void pool_survey_clear(struct pool_survey *s);
  * does not answer, UVM_INTERRUPTED. */
 bool pool_survey_take(struct pool *p, struct pool_survey *ret_survey, struct uvm_error *err);
 
+/* Bytes that are free where the volumes are. */
+bool pool_free_bytes(const struct pool *p, uint64_t *ret_bytes, struct uvm_error *err);
+
 /* ---- time ------------------------------------------------------------------------------------ */
 
 /* When the newest bundle was made that this host has taken, by the rollback record of a state folder;
  * 0 when none was, or when that cannot be read. A clock that shows less is behind. */
 time_t pool_newest_created(const char *state_dir);
+/* The highest serial among the bundles that it has taken; 0 as above. */
+uint64_t pool_newest_serial(const char *state_dir);
 
 /* ---- import ---------------------------------------------------------------------------------- */
 
@@ -173,6 +179,8 @@ enum pool_import_flags {
     POOL_IMPORT_NO_CLEAN = 1 << 3,        /* unused volumes are not deleted, first or last */
 };
 
+struct pool_step;
+
 struct pool_import_options {
     const struct pool_source *sources;
     size_t source_count;
@@ -182,6 +190,14 @@ struct pool_import_options {
     unsigned max_versions;                /* per product; 0 = all */
     uint64_t max_virtual;                 /* 0 = MIRROR_VIRTUAL_MAX */
     unsigned flags;                       /* enum pool_import_flags */
+    /* How an image will come, as far as that is known; NULL = nothing is. Sets *ret_content to the bytes
+     * that its volume will take, 0 = unknown; and *ret_spool to what must be stored beside it meanwhile. */
+    void (*forecast)(void *opaque, const struct mirror_image *image, uint64_t *ret_content,
+                     uint64_t *ret_spool);
+    /* Looks at the plan before anything is touched, and may refuse it; NULL = whatever it is. */
+    bool (*approve)(void *opaque, const struct pool_step *steps, size_t count,
+                    struct uvm_error *err);
+    void *opaque;
 };
 
 enum pool_action {
@@ -220,13 +236,27 @@ const struct pool_step *pool_import_steps(const struct pool_import *i, size_t *r
 /* Whether the bytes of this image are wanted. */
 bool pool_import_wants(const struct pool_import *i, const struct mirror_image *image);
 
-/* Makes the volumes of the `count` images, which share these bytes: qcow2 head and L1 table checked
- * before the first byte is sent, the other tables as they pass; journal; upload into the staging
- * pool; the reader's own verification at its end; one clone per image into the pool. No metadata yet:
- * nothing can use them. A volume that is to be linked again is compared instead; when it is another
- * one, a warning says so, its step becomes POOL_SKIP, and what it would have superseded is kept. */
+/* Makes the volumes of the `count` images, which share these bytes: a qcow2 file. It is gathered in an
+ * unlinked file of the state folder until the reader has reported its verified end, and all of its
+ * structure is checked, before anything is sent; then its content goes into a volume for each, as
+ * pool_import_content says (with POOL_IMPORT_KEEP_COMPRESSED: its own bytes do, in the same way). */
 bool pool_import_image(struct pool_import *i, const struct mirror_image *const *images,
                        size_t count, struct uvm_reader data, struct uvm_error *err);
+
+/* The same, where the content is at hand already (not with POOL_IMPORT_KEEP_COMPRESSED). Journal; a raw
+ * volume for each image; everything but the file's front (mirror_layout), as it comes; and when the
+ * content has ended, verified, the front. Before that the volume is nothing that anybody could use.
+ * No metadata yet. A volume that is to be linked again is compared instead, with its file's checksum
+ * where that is known to be the image's, else by what a guest sees; when it is another one, a warning
+ * says so, its step becomes POOL_SKIP, and what it would have superseded is kept. */
+bool pool_import_content(struct pool_import *i, const struct mirror_image *const *images,
+                         size_t count, const struct mirror_content *content, struct uvm_error *err);
+
+/* Fetches the volume of a product's version from the pool, whoever made it, into an unlinked file of
+ * the state folder: the base of a difference. Nothing of it is checked. *ret_fd is -1, without error,
+ * when there is none; the caller closes it. */
+bool pool_fetch_volume(struct pool *p, const char *product, const char *version, int *ret_fd,
+                       uint64_t *ret_size, struct uvm_error *err);
 
 /* After the bundle's end was verified: makes the volumes durable, looks each up again, links the
  * metadata of all, records what was seen, retires what is superseded. UVM_CONTENT, and nothing was

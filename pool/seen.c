@@ -138,3 +138,28 @@ time_t pool_newest_created(const char *state_dir)
     uvm_auto_error ignored = UVM_ERROR_INIT; /* an import tells */
     return pool_seen_read(state_dir, NULL, &seen, &ignored) ? pool_seen_created(&seen) : 0;
 }
+
+static uint64_t highest_serial(json_t *streams)
+{
+    uint64_t highest = 0;
+    const char *id, *product;
+    json_t *stream, *record;
+    json_object_foreach(streams, id, stream)
+    {
+        json_object_foreach(stream, product, record)
+        {
+            json_int_t serial = json_integer_value(json_object_get(record, "serial"));
+            highest = serial > 0 && (uint64_t)serial > highest ? (uint64_t)serial : highest;
+        }
+    }
+    return highest;
+}
+
+uint64_t pool_newest_serial(const char *state_dir)
+{
+    pool_auto_seen seen = {0};
+    uvm_auto_error ignored = UVM_ERROR_INIT; /* an import tells */
+    return pool_seen_read(state_dir, NULL, &seen, &ignored)
+               ? highest_serial(json_object_get(seen.tree, "streams"))
+               : 0;
+}

@@ -25,7 +25,8 @@
 
 static bool is_leftover(const char *name)
 {
-    static const char *const prefixes[] = {".journal.json.", ".seen.json.", ".binding.json."};
+    static const char *const prefixes[] = {".journal.json.", ".seen.json.", ".binding.json.",
+                                           ".spool."};
     for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
         if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
             return true;

@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 
+#define SEND_SIZE    ((size_t)128 << 10) /* what a local socket takes at once; more is slower */
 #define RECEIVE_SIZE ((size_t)1 << 20)
 #define AT_HOLE      (-3) /* what virStreamRecvFlags() returns there */
 
@@ -63,7 +64,7 @@ bool pool_upload_send(struct pool_upload *u, const void *data, size_t len, struc
         return uvm_fail(err, UVM_CONTENT, "upload to volume %s: more than %" PRIu64 " bytes",
                         u->name, u->length);
     while (len > 0) {
-        int sent = virStreamSend(u->stream, p, len);
+        int sent = virStreamSend(u->stream, p, len < SEND_SIZE ? len : SEND_SIZE);
         if (sent <= 0) {
             /* libvirt ends a stream that failed by itself. */
             u->finished = true;
@@ -114,8 +115,7 @@ static bool receive(virStreamPtr stream, void *block, const struct pool_sink *si
                     struct uvm_error *err)
 {
     long long hole = 0;
-    int got = virStreamRecvFlags(stream, block, RECEIVE_SIZE,
-                                 sink->hole ? VIR_STREAM_RECV_STOP_AT_HOLE : 0);
+    int got = virStreamRecvFlags(stream, block, RECEIVE_SIZE, VIR_STREAM_RECV_STOP_AT_HOLE);
     *ret_end = got == 0;
     if (got > 0)
         return sink->data(sink->opaque, block, (size_t)got, err);
@@ -136,18 +136,18 @@ static bool receive_all(virStreamPtr stream, const struct pool_sink *sink, struc
     return virStreamFinish(stream) == 0 || pool_virt_fail(err, "download");
 }
 
-bool pool_volume_read(struct pool_store *s, const char *name, uint64_t offset, uint64_t length,
-                      const struct pool_sink *sink, struct uvm_error *err)
+bool pool_volume_read(struct pool_store *s, const char *name, const struct pool_sink *sink,
+                      struct uvm_error *err)
 {
     __attribute__((cleanup(volume_free))) virStorageVolPtr volume = NULL;
     __attribute__((cleanup(stream_free))) virStreamPtr stream = NULL;
-    unsigned flags = sink->hole ? VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM : 0;
     if (!pool_virt_volume(s, name, &volume, err))
         return false;
     if (!volume)
         return uvm_fail(err, UVM_LIBVIRT, "volume %s in pool %s is gone", name, s->name);
     stream = virStreamNew(s->virt->conn, 0);
-    if (!stream || virStorageVolDownload(volume, stream, offset, length, flags) != 0)
+    if (!stream ||
+        virStorageVolDownload(volume, stream, 0, 0, VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM) != 0)
         return pool_virt_fail(err, "download of volume %s in pool %s", name, s->name);
     return receive_all(stream, sink, err) || uvm_prefix(err, "volume %s", name);
 }

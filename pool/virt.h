@@ -30,15 +30,6 @@ bool pool_virt_fail(struct uvm_error *err, const char *format, ...)
 /* Of an error's code: what was listed a moment ago does not exist any more. */
 bool pool_virt_is_gone(int code);
 
-/* Begins `func` in a thread of its own. libvirt keeps its last error per thread: `func` reads it. */
-struct pool_work;
-bool pool_work_begin(bool (*func)(void *arg, struct uvm_error *err), void *arg,
-                     struct pool_work **ret_work, struct uvm_error *err);
-/* Whether it has ended; waits so long for that. */
-bool pool_work_ended(struct pool_work *w, unsigned wait_ms);
-/* Waits for its end, gives back what it returned, and frees it. */
-bool pool_work_end(struct pool_work *w, struct uvm_error *err);
-
 /* Turns libvirt's events, and with them keepalive, in a thread; and ends that. */
 bool pool_watch_start(struct pool_virt *v, struct uvm_error *err);
 void pool_watch_stop(struct pool_virt *v);

@@ -1,5 +1,5 @@
 /*
- * volume.c: volumes of a libvirt pool: listing, making, cloning, deleting.
+ * volume.c: volumes of a libvirt pool: listing, making, deleting.
  */
 #include "pool/libvirt.h"
 
@@ -11,8 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CLONE_POLL_MS    250 /* how often a clone's progress is looked at */
-#define DELETE_POLL_SECS 1   /* how often a refused deletion is tried again */
+#define DELETE_POLL_SECS 1 /* how often a refused deletion is tried again */
 
 /* ---- listing --------------------------------------------------------------------------------- */
 
@@ -101,90 +100,17 @@ bool pool_volume_find(struct pool_store *s, const char *name, bool *ret_found,
 
 /* ---- making ---------------------------------------------------------------------------------- */
 
-static bool made(struct pool_store *s, const char *name, virStorageVolPtr handle, bool *ret_exists,
-                 struct uvm_error *err)
-{
-    if (handle) {
-        virStorageVolFree(handle);
-        return true;
-    }
-    *ret_exists = virGetLastErrorCode() == VIR_ERR_STORAGE_VOL_EXIST;
-    return pool_virt_fail(err, "make volume %s in pool %s", name, s->name);
-}
-
-bool pool_volume_create(struct pool_store *s, const struct pool_volume_spec *spec, bool *ret_exists,
+bool pool_volume_create(struct pool_store *s, const char *name, uint64_t capacity, bool *ret_exists,
                         struct uvm_error *err)
 {
-    uvm_auto_free char *xml = pool_xml_volume(spec->name, spec->format, spec->capacity);
-    return made(s, spec->name, virStorageVolCreateXML(s->handle, xml, 0), ret_exists, err);
-}
-
-/* A clone runs in a thread of its own, for libvirt reports no progress and returns at its end only.
- * Everything else, events too, happens in the caller's thread. */
-struct clone {
-    struct pool_store *to;
-    const struct pool_volume_spec *spec;
-    virStorageVolPtr source;
-    bool exists;
-};
-
-static bool clone_make(void *opaque, struct uvm_error *err)
-{
-    struct clone *c = opaque;
-    uvm_auto_free char *xml = pool_xml_volume(c->spec->name, c->spec->format, c->spec->capacity);
-    return made(c->to, c->spec->name, virStorageVolCreateXMLFrom(c->to->handle, xml, c->source, 0),
-                &c->exists, err);
-}
-
-/* How much there will be in the end nobody knows. */
-static void report_allocation(virStoragePoolPtr pool, const struct clone *c,
-                              const struct uvm_observer *observer, const char *subject)
-{
-    virStorageVolPtr handle = virStorageVolLookupByName(pool, c->spec->name);
-    virStorageVolInfo info;
-    if (handle && virStorageVolGetInfo(handle, &info) == 0)
-        uvm_progress(observer, "convert", subject, info.allocation, 0);
-    if (handle)
-        virStorageVolFree(handle);
-}
-
-/* Over a connection of its own: on the one that waits for the clone, other calls wait for seconds. */
-static void clone_watch(const struct clone *c, struct pool_work *work,
-                        const struct uvm_observer *observer, const char *subject)
-{
-    char *uri = virConnectGetURI(virStorageVolGetConnect(c->source));
-    virConnectPtr conn = uri ? virConnectOpenReadOnly(uri) : NULL;
-    virStoragePoolPtr pool = conn ? virStoragePoolLookupByName(conn, c->to->name) : NULL;
-    while (!pool_work_ended(work, CLONE_POLL_MS))
-        if (pool)
-            report_allocation(pool, c, observer, subject);
-    if (pool)
-        virStoragePoolFree(pool);
-    if (conn)
-        virConnectClose(conn);
-    free(uri);
-}
-
-bool pool_volume_clone(struct pool_store *from, const char *from_name, struct pool_store *to,
-                       const struct pool_volume_spec *spec, const struct uvm_observer *observer,
-                       const char *subject, bool *ret_exists, struct uvm_error *err)
-{
-    virStorageVolPtr source = NULL;
-    if (!pool_virt_volume(from, from_name, &source, err))
-        return false;
-    if (!source)
-        return uvm_fail(err, UVM_LIBVIRT, "volume %s in pool %s is gone", from_name, from->name);
-
-    struct clone c = {to, spec, source, false};
-    struct pool_work *work = NULL;
-    bool ok = pool_work_begin(clone_make, &c, &work, err);
-    if (ok) {
-        clone_watch(&c, work, observer, subject);
-        ok = pool_work_end(work, err);
+    uvm_auto_free char *xml = pool_xml_raw_volume(name, capacity);
+    virStorageVolPtr handle = virStorageVolCreateXML(s->handle, xml, 0);
+    if (!handle) {
+        *ret_exists = virGetLastErrorCode() == VIR_ERR_STORAGE_VOL_EXIST;
+        return pool_virt_fail(err, "make volume %s in pool %s", name, s->name);
     }
-    virStorageVolFree(source);
-    *ret_exists = c.exists;
-    return ok;
+    virStorageVolFree(handle);
+    return true;
 }
 
 /* ---- deleting -------------------------------------------------------------------------------- */

@@ -70,7 +70,7 @@ static xmlDocPtr new_document(void)
     return doc;
 }
 
-char *pool_xml_folder_pool(const char *name, const char *path, const char *mode)
+char *pool_xml_folder_pool(const char *name, const char *path)
 {
     UVM_AUTO(xmlFreeDoc) xmlDocPtr doc = new_document();
     xmlNodePtr pool = add_root(doc, "pool");
@@ -78,11 +78,11 @@ char *pool_xml_folder_pool(const char *name, const char *path, const char *mode)
     add(pool, "name", name);
     xmlNodePtr target = add(pool, "target", NULL);
     add(target, "path", path);
-    add(add(target, "permissions", NULL), "mode", mode);
+    add(add(target, "permissions", NULL), "mode", "0755");
     return to_text(doc);
 }
 
-char *pool_xml_volume(const char *name, const char *format, uint64_t capacity)
+char *pool_xml_raw_volume(const char *name, uint64_t capacity)
 {
     char number[24];
     snprintf(number, sizeof(number), "%" PRIu64, capacity);
@@ -93,9 +93,7 @@ char *pool_xml_volume(const char *name, const char *format, uint64_t capacity)
     add(volume, "allocation", "0");
     add(volume, "capacity", number);
     xmlNodePtr target = add(volume, "target", NULL);
-    xmlNewProp(add(target, "format", NULL), XML "type", XML format);
-    if (strcmp(format, "qcow2") == 0)
-        add(target, "compat", "1.1");
+    xmlNewProp(add(target, "format", NULL), XML "type", XML "raw");
     return to_text(doc);
 }
 

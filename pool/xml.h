@@ -11,12 +11,12 @@
 /* True when a libvirt URI names a host other than this one. */
 bool pool_xml_uri_is_remote(const char *uri);
 
-/* A pool of type "dir", whose folder gets `mode` ("0755") when libvirt builds it. The caller frees
- * it. */
-char *pool_xml_folder_pool(const char *name, const char *path, const char *mode);
+/* A pool of type "dir". Should libvirt build its folder, QEMU, which runs as a user of its own, gets to
+ * the volumes. The caller frees it. */
+char *pool_xml_folder_pool(const char *name, const char *path);
 
-/* A volume of `format` with a capacity; nothing of it allocated. The caller frees it. */
-char *pool_xml_volume(const char *name, const char *format, uint64_t capacity);
+/* A raw volume with a capacity; nothing of it allocated. The caller frees it. */
+char *pool_xml_raw_volume(const char *name, uint64_t capacity);
 
 /* Type and target path of a pool; *ret_path is NULL when it has none. */
 bool pool_xml_store(const char *xml, char **ret_type, char **ret_path, struct uvm_error *err);

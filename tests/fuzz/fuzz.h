@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "mirror/base/base.h"
 
@@ -37,4 +39,14 @@ static inline bool fuzz_outcome(bool ok, const struct uvm_error *err)
     if (!ok)
         fuzz_holds_printable(err->message);
     return ok;
+}
+
+/* The input as a file, until the next call. */
+static inline int fuzz_file(const void *data, size_t size)
+{
+    static int fd = -1;
+    if (fd < 0)
+        fd = memfd_create("input", MFD_CLOEXEC);
+    FUZZ_HOLDS(fd >= 0 && ftruncate(fd, 0) == 0 && pwrite(fd, data, size, 0) == (ssize_t)size);
+    return fd;
 }

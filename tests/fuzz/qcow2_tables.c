@@ -5,27 +5,6 @@
 #include "mirror/mirror.h"
 #include "tests/fuzz/fuzz.h"
 
-/* The file is the input; `step` bytes at a time. */
-static bool check(const uint8_t *data, size_t size, size_t step, struct uvm_error *err)
-{
-    struct mirror_qcow2 info;
-    UVM_AUTO(mirror_qcow2_tables_free) struct mirror_qcow2_tables *t = NULL;
-    uint64_t offset = 0, len = size, inflated = 0;
-    size_t head = size < MIRROR_QCOW2_HEAD ? size : MIRROR_QCOW2_HEAD, rounds = 0;
-    if (!mirror_qcow2_check(data, head, size, MIRROR_VIRTUAL_MAX, &info, err) ||
-        !mirror_qcow2_tables_new(&info, size, &t, err))
-        return false;
-    do {
-        FUZZ_HOLDS(offset <= size && len <= size - offset && rounds++ <= size);
-        for (uint64_t at = 0; at < len; at += step) {
-            size_t part = len - at < step ? (size_t)(len - at) : step;
-            if (!mirror_qcow2_tables_feed(t, data + offset + at, part, err))
-                return false;
-        }
-    } while (mirror_qcow2_tables_missing(t, &offset, &len));
-    return mirror_qcow2_tables_finish(t, &inflated, err);
-}
-
 static uint64_t number(const uint8_t *data)
 {
     uint64_t value = 0;
@@ -56,12 +35,12 @@ static void follow(const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    uvm_auto_error whole = UVM_ERROR_INIT, parts = UVM_ERROR_INIT;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    UVM_AUTO(mirror_disk_free) struct mirror_disk *disk = NULL;
     if (size > (size_t)1 << 16)
         return 0;
-    bool accepted = fuzz_outcome(check(data, size, 1 << 16, &whole), &whole);
-    FUZZ_HOLDS(accepted == fuzz_outcome(check(data, size, 7, &parts), &parts));
-    if (accepted)
+    int fd = fuzz_file(data, size);
+    if (fuzz_outcome(mirror_disk_open(fd, size, MIRROR_VIRTUAL_MAX, NULL, &disk, &err), &err))
         follow(data, size);
     return 0;
 }

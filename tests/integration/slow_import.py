@@ -7,6 +7,27 @@ import time
 import hypervisor
 
 
+def has_image_waiting(process):
+    """Whether it has a file without a name open in the state folder: an image is on its way."""
+    folder = f"/proc/{process.pid}/fd"
+    for fd in os.listdir(folder):
+        try:
+            if os.readlink(os.path.join(folder, fd)).startswith(f"{hypervisor.STATE}/#"):
+                return True
+        except FileNotFoundError:
+            pass
+    return False
+
+
+def is_image(name):
+    """Whether the pool has a file of that name that QEMU takes for a qcow2."""
+    path = os.path.join(hypervisor.IMAGES, name)
+    if not os.path.exists(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(4) == b"QFI\xfb"
+
+
 class SlowImport:
     """An import that waits for the second half of its bundle, on standard input."""
 
@@ -16,8 +37,7 @@ class SlowImport:
         self.process = uvmirror.start("import", *options, "-", stdin=subprocess.PIPE)
         self.process.stdin.write(data[:len(data) // 2])
         self.process.stdin.flush()
-        # It holds the lock once its journal is there.
-        self.wait_for(lambda: os.path.exists(os.path.join(hypervisor.STATE, "journal.json")))
+        self.wait_for(lambda: has_image_waiting(self.process))
 
     def wait_for(self, condition):
         end = time.monotonic() + 20

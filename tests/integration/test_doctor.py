@@ -195,3 +195,10 @@ def test_little_space(uvmirror, prepared, wrong):
         pool.destroy()
     finally:
         subprocess.run(["umount", hypervisor.IMAGES], check=True)
+
+
+def test_no_room_where_images_wait(prepared, wrong):
+    state = os.path.join(prepared.work, "state")
+    with hypervisor.tmpfs(state, "9m"):
+        found = [(text, cure) for check, text, cure in wrong("--state-dir", state) if check == "space"]
+    assert len(found) == 1 and state in found[0][0], found

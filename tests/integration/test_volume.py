@@ -49,6 +49,13 @@ def test_format(imported):
     assert "backing-filename" not in said
 
 
+def test_libvirt_knows_it(imported, host):
+    image, _ = imported
+    xml = host.pool().storageVolLookupByName(NAME).XMLDesc()
+    assert "<format type='qcow2'/>" in xml and "<compat>1.1</compat>" in xml
+    assert f"<capacity unit='bytes'>{info(image)['virtual-size']}</capacity>" in xml
+
+
 def test_keep_compressed(uvmirror, make_bundle, make_image, host):
     image = make_image("a")
     uvmirror("import", "--keep-compressed", make_bundle("one", {OLD: image}))
@@ -219,17 +226,19 @@ def test_init_of_another_pool(uvmirror, bare_host):
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o755
 
 
-def test_space_is_checked_where_it_is_used(uvmirror, make_bundle, make_image, bare_host, site):
-    """The pool's folder is a mount point: the staging folder beside it is on another disk."""
+def test_what_waits_must_fit_too(uvmirror, make_bundle, make_image, host):
+    """An image waits in the state folder until it is verified."""
     bundle = make_bundle("big", {OLD: make_image("big", 16 << 20)})
-    disk = os.path.join(bare_host.work, "disk")
-    os.makedirs(hypervisor.METADATA)
-    with hypervisor.tmpfs(disk, "2m"), hypervisor.tmpfs(f"{disk}/images", "99m"):
-        bare_host.make_pool(hypervisor.POOL, f"{disk}/images")
-        result = uvmirror("import", "--keyring", site.keyring, bundle, code=6)
-        assert f"folder {disk}: at least" in result.err.decode(), str(result)
-        uvmirror("import", "--keep-compressed", "--keyring", site.keyring, bundle)
-        bare_host.pool().destroy()
+    before = host.view()
+    state = os.path.join(host.work, "state")
+    with hypervisor.tmpfs(state, "5m"):
+        result = uvmirror("import", "--state-dir", state, bundle, code=6)
+        assert f"folder {state}: at least 8." in result.err.decode(), str(result)
+        assert host.view() == before and "journal.json" not in os.listdir(state)
+    with hypervisor.tmpfs(f"{state}-2", "10m"):
+        uvmirror("import", "--state-dir", f"{state}-2", bundle)
+        assert not [name for name in os.listdir(f"{state}-2") if name.startswith(".")]
+        assert uvtool_view.versions(host) == [OLD]
 
 
 @pytest.fixture
@@ -249,6 +258,16 @@ def small_disk(bare_host):
     return mount
 
 
+def test_image_and_volume_on_one_disk(uvmirror, make_bundle, make_image, small_disk, site):
+    """Both are counted."""
+    bundle = make_bundle("big", {OLD: make_image("big", 16 << 20)})
+    with small_disk("15m") as disk:
+        result = uvmirror("import", "--state-dir", f"{disk}/state", "--keyring", site.keyring, bundle,
+                          code=6)
+        assert f"folder {disk}/images: at least 17." in result.err.decode(), str(result)
+        assert os.listdir(f"{disk}/images") == []
+
+
 def test_what_does_not_fit_is_said_first(uvmirror, make_bundle, make_image, small_disk, site):
     """With figures, before a byte is sent."""
     bundle = make_bundle("big", {OLD: make_image("big", 16 << 20)})
@@ -260,7 +279,7 @@ def test_what_does_not_fit_is_said_first(uvmirror, make_bundle, make_image, smal
 
 
 def test_what_does_not_fit_uncompressed(uvmirror, make_bundle, small_disk, site, folder):
-    """Known once the tables were seen: guests beside it must not find a full disk meanwhile."""
+    """Known once the image was seen: guests beside it must not find a full disk meanwhile."""
     raw = folder / "raw"
     raw.write_bytes(b"text that shrinks " * 400000)
     image = folder / "image"
@@ -268,7 +287,7 @@ def test_what_does_not_fit_uncompressed(uvmirror, make_bundle, small_disk, site,
     bundle = make_bundle("one", {OLD: image})
     with small_disk("5m") as disk:
         result = uvmirror("import", "--keyring", site.keyring, bundle, code=6)
-        assert b"at least 7." in result.err and b"convert" not in result.err
+        assert b"at least 7." in result.err and b"upload" not in result.err
         assert os.listdir(disk) == ["images"] and os.listdir(f"{disk}/images") == []
         uvmirror("import", "--keep-compressed", "--keyring", site.keyring, bundle)
 
@@ -277,7 +296,7 @@ def test_unused_volumes_go_first(uvmirror, make_bundle, make_image, small_disk, 
     """Without them there is room."""
     first = make_bundle("one", {OLD: make_image("m1", 4 << 20)})
     second = make_bundle("two", {NEW: make_image("m2", 4 << 20)})
-    with small_disk("9m"):
+    with small_disk("8m"):
         uvmirror("import", "--keyring", site.keyring, first)
         uvmirror("import", "--no-clean", "--keyring", site.keyring, second, code=6)
         assert uvtool_view.versions(bare_host) == [OLD]

@@ -20,7 +20,7 @@ packages_host=(
 # To make the sample image.
 packages_sample=(busybox-static dosfstools mtools openssl syslinux syslinux-common xz-utils zstd)
 
-packages_unit=(libcmocka-dev)
+packages_unit=(libcmocka-dev qemu-utils)
 
 packages_style=(clang clang-format codespell mandoc shellcheck)
 

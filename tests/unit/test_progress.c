@@ -79,7 +79,7 @@ static void no_line_is_wider_than_it_may(void **state)
     /* All figures at their widest; nearly ten days are left. */
     move(&p, "download", "日本語の名前は一文字で二桁", 0, 100 * GB, START);
     move(&p, "download", "日本語の名前は一文字で二桁", 999 * 300, 100 * GB, START + 1000);
-    move(&p, "convert", "no total, and a name that is rather longer than the terminal", 0, 0,
+    move(&p, "compare", "no total, and a name that is rather longer than the terminal", 0, 0,
          START);
     move(&p, "bundle", "", 5, 5, START);
     for (size_t columns = 0; columns < 150; columns++) {
@@ -135,8 +135,8 @@ static void without_a_total_there_is_no_time_left(void **state)
     (void)state;
     auto_progress p = {0};
     for (unsigned i = 0; i <= 50; i++)
-        move(&p, "convert", "a", i * MB, 0, START + 100 * i);
-    expect_block(&p, ROWS, WIDE, START + 5000, "convert a           50.0 MB  10.0 MB/s\n");
+        move(&p, "compare", "a", i * MB, 0, START + 100 * i);
+    expect_block(&p, ROWS, WIDE, START + 5000, "compare a           50.0 MB  10.0 MB/s\n");
 }
 
 static void one_transfer_has_no_line_of_the_total(void **state)

@@ -195,7 +195,7 @@ static void escapes_names_that_go_in(void **state)
     char *type = NULL;
     char *path = NULL;
     uvm_auto_error err = UVM_ERROR_INIT;
-    uvm_auto_free char *xml = pool_xml_folder_pool("a&b<c>", "/x/<&\">'", "0755");
+    uvm_auto_free char *xml = pool_xml_folder_pool("a&b<c>", "/x/<&\">'");
     assert_true(pool_xml_store(xml, &type, &path, &err));
     assert_string_equal(type, "dir");
     assert_string_equal(path, "/x/<&\">'");
