@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "bundle/internal.h"
+#include "bundle/cache.h"
 
 struct again {
     const struct bundle_again_options *options;
@@ -80,14 +80,26 @@ static bool recall_sums(struct again *a, struct uvm_error *err)
            bundle_sums_parse(text.data, text.len, &a->sums, err);
 }
 
+static bool is_held(const struct again *a, const struct bundle_cache *cache,
+                    const struct bundle_image *image)
+{
+    UVM_AUTO(bundle_cached_free) struct bundle_cached *cached = NULL;
+    uvm_auto_error ignored = UVM_ERROR_INIT;
+    if (image->encoding == BUNDLE_COMPACT)
+        return bundle_cached_open(cache, image, &cached, &ignored);
+    return image->encoding == BUNDLE_NOT_CARRIED || mirror_tree_has(a->options->tree, image->image);
+}
+
 static bool check_images(const struct again *a, struct uvm_error *err)
 {
     const struct bundle_manifest *m = a->draft.manifest;
+    UVM_AUTO(bundle_cache_free) struct bundle_cache *cache = NULL;
+    if (!bundle_cache_open(a->options->tree, &cache, err))
+        return false;
     for (size_t i = 0; i < m->image_count; i++) {
-        const struct mirror_image *image = m->images[i].image;
-        if (m->images[i].encoding == BUNDLE_NOT_CARRIED || mirror_tree_has(a->options->tree, image))
+        if (is_held(a, cache, &m->images[i]))
             continue;
-        uvm_auto_free char *title = mirror_image_title(image);
+        uvm_auto_free char *title = mirror_image_title(m->images[i].image);
         return uvm_fail(err, UVM_FAILED, "the mirror no longer holds %s: write a new bundle",
                         title);
     }

@@ -33,7 +33,11 @@
 #define BUNDLE_PART_MIN   ((uint64_t)64 << 10)   /* bytes */
 #define BUNDLE_PART_FAT32 ((uint64_t)0xffffffff) /* the largest file of FAT32: 4 GiB - 1 */
 
-#define BUNDLE_FORMAT 1 /* the newest format version that this reader understands */
+#define BUNDLE_FORMAT         2 /* the newest format version that this reader understands */
+#define BUNDLE_FORMAT_COMPACT 2 /* the first one that has compact payloads */
+
+#define BUNDLE_COMPACT_LEVEL     8 /* of zstd, for compact payloads, unless asked otherwise */
+#define BUNDLE_COMPACT_LEVEL_MAX 19
 
 #define BUNDLE_MANIFEST_NAME  "uvmirror/manifest.json"
 #define BUNDLE_SIGNATURE_NAME "uvmirror/manifest.json.sig"
@@ -69,10 +73,24 @@ struct bundle_checksums {
 enum bundle_encoding {
     BUNDLE_NOT_CARRIED, /* the receiver has it: no payload */
     BUNDLE_PLAIN,       /* the image's own bytes */
+    BUNDLE_COMPACT,     /* its content, from which they can be made again (format 2; compact.h) */
 };
 
-/* An image and where its payload is. Several images may share one payload (same path, same bytes).
- */
+/* The image whose content a compact payload refers to: of an earlier payload of this bundle, or a
+ * volume of the receiver. */
+struct bundle_base_name {
+    char *product; /* NULL: it stands alone */
+    char *version;
+    char *sha256;   /* of the image's file, lower-case hex, or NULL */
+    char *sha512;   /* at least one is there */
+    uint64_t bytes; /* of the content that are taken from it */
+    /* The image of this manifest whose payload brings it; NULL: it is the receiver's. Set by
+     * bundle_manifest_parse. */
+    const struct bundle_image *image;
+};
+
+/* An image and where its payload is. Several images may share one payload (plain: same path and bytes;
+ * compact: same bytes). */
 struct bundle_image {
     const struct bundle_stream *stream; /* borrowed from the manifest */
     const struct mirror_image *image;   /* borrowed from the stream's selection */
@@ -80,6 +98,8 @@ struct bundle_image {
     char *member; /* name of the payload's member; NULL when not carried */
     uint64_t size;
     char sha256[UVM_DIGEST_HEX_MAX];
+    uint64_t content; /* COMPACT: bytes of the clusters of 64 KiB that a volume of it stores */
+    struct bundle_base_name base;      /* COMPACT */
     struct bundle_checksums checksums; /* images of the local stream alone have one */
 };
 
@@ -129,6 +149,63 @@ char *bundle_file_name(const struct bundle_manifest *m);
 /* Bytes of all payloads, each counted once. */
 uint64_t bundle_payload_bytes(const struct bundle_manifest *m);
 
+/* For each image of a parsed manifest whether its payload must be read so that those which are wanted
+ * can be had: theirs, and the earlier ones that these refer to. The caller frees the array. */
+bool *bundle_manifest_needs(const struct bundle_manifest *m,
+                            bool (*wants)(void *opaque, const struct bundle_image *image),
+                            void *opaque);
+
+/* ---- inventories: what receivers have -------------------------------------------------------- */
+
+#define BUNDLE_INVENTORY_MAX  ((size_t)16 << 20) /* bytes of the file */
+#define BUNDLE_INVENTORY_TYPE "uvmirror-inventory"
+
+/* An image that a receiver has ready: volume and metadata. */
+struct bundle_stock {
+    char *product;
+    char *version;
+    char *sha256; /* of the image's file, as its metadata says; lower-case hex, or NULL */
+    char *sha512; /* or NULL; where both are missing, it is no base, and counts as missing */
+};
+
+/* What one receiver has, as it said itself (docs/inventory.md). Nobody signs it: it is read by a person
+ * before it leaves the site, and can make a bundle useless, never wrong: import compares whatever it
+ * takes from its own volumes with what the site signed. */
+struct bundle_inventory {
+    char *host;
+    time_t created;
+    char *architecture;         /* Debian's name: "amd64" */
+    unsigned format;            /* the newest bundle format that it reads */
+    uint64_t free_bytes;        /* in its pool */
+    uint64_t serial;            /* of the newest bundle that it has taken; 0 = none */
+    struct uvm_strings trusted; /* fingerprints of the bundle signers that it accepts */
+    struct bundle_stock *stock;
+    size_t stock_count;
+};
+void bundle_inventory_clear(struct bundle_inventory *i);
+
+/* Deterministic JSON for people to read, ends with a newline; the caller frees it. */
+char *bundle_inventory_text(const struct bundle_inventory *i);
+/* Strict, as bundle_manifest_parse is; the file is hostile. The stock is sorted. UVM_CONTENT. */
+bool bundle_inventory_parse(const void *text, size_t len, struct bundle_inventory *ret_inventory,
+                            struct uvm_error *err);
+
+/* All receivers of a bundle. */
+struct bundle_have {
+    struct bundle_inventory *inventories;
+    size_t count;
+};
+void bundle_have_clear(struct bundle_have *h);
+
+/* Whether every receiver that the image is for (by its `arch`) has it: then it need not be carried. */
+bool bundle_have_everywhere(const struct bundle_have *h, const struct mirror_image *image);
+
+/* The newest other version of the image's product that all receivers have that lack the image, and of
+ * which `knows` says that the mirror knows its blocks. Borrowed; NULL when there is none. */
+const struct bundle_stock *
+bundle_have_base(const struct bundle_have *h, const struct mirror_image *image,
+                 bool (*knows)(void *opaque, const struct bundle_stock *stock), void *opaque);
+
 /* ---- writing --------------------------------------------------------------------------------- */
 
 /* Whether what was written is read back from the medium, and compared. */
@@ -157,6 +234,10 @@ struct bundle_create_options {
      * BUNDLE_PART_MIN on, and signs their sums (PATH.sums). 0 = one file. Not for standard output. */
     uint64_t part_size;
     enum bundle_read_back read_back;
+    /* Images are carried compact where that is worthwhile: 0 = no, else the level of zstd. Not beside
+     * `download`: an image is encoded when it is whole. */
+    int compact_level;
+    const struct bundle_have *have; /* what the receivers have; NULL = nothing is known */
     const struct uvm_observer *observer;
 };
 
@@ -207,9 +288,9 @@ char *bundle_output_folder(const char *output);
  * a limit. */
 uint64_t bundle_output_file_max(const char *folder);
 
-/* Bytes that the bundle will have at most, before it is written. */
-uint64_t bundle_estimate(const struct mirror_stream *const *streams,
-                         const struct mirror_selection *selections, size_t count);
+/* Bytes that the bundle will have at most, before it is written. Of the options it looks at streams,
+ * selections and `have`: an image that is carried compact has no more bytes than a plain one. */
+uint64_t bundle_estimate(const struct bundle_create_options *options);
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
@@ -281,6 +362,41 @@ bool bundle_reader_next(struct bundle_reader *r, struct bundle_entry *ret_entry,
 /* A reader of the present member's bytes; its end is reported only when size and SHA-256 are right.
  * Valid until the next bundle_reader_next. */
 struct uvm_reader bundle_reader_data(struct bundle_reader *r);
+
+/* Where the blocks of a base are read from: the content of its disk, anywhere. */
+struct bundle_base {
+    bool (*read)(void *opaque, uint64_t offset, void *data, size_t len, struct uvm_error *err);
+    void *opaque;
+};
+
+/* How the present payload, which must be an image's, is to be had as that image. */
+struct bundle_image_options {
+    /* Finds the base of `image` on this host; it is used until the next payload. UVM_CONTENT names what
+     * is missing. NULL: there is none. Not asked for what this bundle itself brought. */
+    bool (*find_base)(void *opaque, const struct bundle_image *image, struct bundle_base *ret_base,
+                      struct uvm_error *err);
+    /* Whether a later image will be asked for: the content that it refers to is kept for it. NULL = all. */
+    bool (*wants)(void *opaque, const struct bundle_image *image);
+    void *opaque;
+    const char *spool_dir; /* where unlinked temporary files go */
+    uint64_t max_virtual;
+};
+
+/* The content of the present payload's image, when that is compact; what it needs of an earlier payload
+ * must have been read as content or image, too. Valid until the next bundle_reader_next. UVM_CONTENT
+ * also when a base is missing or was changed. */
+bool bundle_reader_content(struct bundle_reader *r, const struct bundle_image_options *options,
+                           const struct mirror_content **ret_content, struct uvm_error *err);
+
+/* The present payload's image as its own bytes, whatever the encoding; their end is reported only when
+ * they have the image's size and checksum. The rest as above. */
+bool bundle_reader_image(struct bundle_reader *r, const struct bundle_image_options *options,
+                         struct uvm_reader *ret_bytes, struct uvm_error *err);
+
+/* For a payload that is not asked for: when a later one that `wants` names refers to it, its content is
+ * read and kept; else nothing happens. The rest as above. */
+bool bundle_reader_pass(struct bundle_reader *r, const struct bundle_image_options *options,
+                        struct uvm_error *err);
 
 /* Reads the rest of a small member into memory, verified. */
 bool bundle_reader_slurp(struct bundle_reader *r, struct uvm_buf *ret_buf, struct uvm_error *err);

@@ -125,10 +125,18 @@ static char *make_id(const struct bundle_manifest *m)
     return uvm_format("%.*s-%.8s", (int)strcspn(name, "."), name, hex);
 }
 
+/* The lowest one that can say what is needed. */
+static unsigned lowest_format(const struct bundle_manifest *m)
+{
+    for (size_t i = 0; i < m->image_count; i++)
+        if (m->images[i].encoding == BUNDLE_COMPACT)
+            return BUNDLE_FORMAT_COMPACT;
+    return 1;
+}
+
 static bool add_content(struct bundle_manifest *m, const struct bundle_chosen *c,
                         const struct bundle_create_options *o, struct uvm_error *err)
 {
-    m->format = 1;
     m->created = o->now;
     m->trailer = true;
     m->tool = uvm_strdup("uvmirror " UVM_VERSION);
@@ -136,7 +144,10 @@ static bool add_content(struct bundle_manifest *m, const struct bundle_chosen *c
     m->id = uvm_strdup("");
     for (size_t i = 0; i < c->count; i++)
         add_stream(m, c->streams[i], &c->selections[i], o);
-    return add_images(m, o->tree, err);
+    if (!add_images(m, o->tree, err) || !bundle_carry(m, o, err))
+        return false;
+    m->format = lowest_format(m);
+    return true;
 }
 
 static bool number(struct bundle_manifest *m, const struct bundle_create_options *o,

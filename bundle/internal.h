@@ -2,9 +2,10 @@
  * internal.h: what the files of bundle/ share with one another and with nobody else.
  *
  * Writing:  create.c -> compose.c (manifest) -> members.c (what is small)
+ *                                            -> carry.c (how images are carried) -> cache.c
  *                    -> write.c (tar, libarchive) -> stage.c (zstd) -> media.c (a file), parts.c
  * Reading:  open.c -> input.c (a file, or parts by set.c) -> unzstd.c (frames) -> ring.c (thread)
- *                    -> read.c (tar, libarchive)
+ *                    -> read.c (tar, libarchive) -> image.c (compact payloads)
  */
 #pragma once
 
@@ -23,10 +24,15 @@ struct bundle_plan_item {
     const char *sha512; /* of a plain payload, where an image states it: else NULL */
     const struct bundle_image *const *images; /* a payload's; NULL for a small member */
     size_t image_count;
+    const struct bundle_plan_item
+        *base; /* the payload that it refers to; NULL = none of this bundle */
 };
+#define BUNDLE_PLAN_NOWHERE SIZE_MAX
 struct bundle_plan {
     struct bundle_plan_item *items;
     size_t count;
+    size_t
+        *item_of; /* for each image of the manifest, BUNDLE_PLAN_NOWHERE when it is not carried */
     uint64_t payload_bytes;
     const struct bundle_image **images_; /* what the items' `images` point into */
 };
@@ -49,6 +55,11 @@ bool bundle_field_number(const json_t *object, const char *key, uint64_t max, ui
 bool bundle_field_list(const json_t *object, const char *key, size_t max, const json_t **ret,
                        struct uvm_error *err);
 bool bundle_field_sha256(const json_t *object, char ret[UVM_DIGEST_HEX_MAX], struct uvm_error *err);
+/* Of a product or a version; *ret is the caller's, as the next one is. */
+bool bundle_field_name(const json_t *object, const char *key, char **ret, struct uvm_error *err);
+/* The fields "sha256" and "sha512", of which each may be null. */
+bool bundle_field_digests(const json_t *object, char **ret_sha256, char **ret_sha512,
+                          struct uvm_error *err);
 
 /* Fails with: "key" is missing or not `wanted`. */
 bool bundle_field_wrong(struct uvm_error *err, const char *key, const char *wanted);
@@ -65,7 +76,33 @@ bool bundle_parse_time(const char *s, time_t *ret); /* "2024-10-04T09:30:00Z" */
 #define BUNDLE_TIME_MAX ((uint64_t)253402300799)
 
 /* The checks that look at a whole manifest: payloads against images, names against each other. */
-bool bundle_manifest_check(const struct bundle_manifest *m, struct uvm_error *err);
+bool bundle_manifest_check(struct bundle_manifest *m, struct uvm_error *err);
+
+/* ---- where images are (manifest-payload.c) --------------------------------------------------- */
+
+#define BUNDLE_COMPACT_FOLDER "uvmirror/compact/"
+
+/* The checksum by which an image's content is named. Borrowed. */
+const char *bundle_image_digest(const struct mirror_image *image);
+/* The member of its compact payload. The caller frees it. */
+char *bundle_compact_member(const struct mirror_image *image);
+
+/* Whether two files are the same by all checksums that are known of both; one must be. */
+bool bundle_same_file(const char *sha256, const char *sha512, const char *other_sha256,
+                      const char *other_sha512);
+
+void bundle_payload_clear(struct bundle_image *image);
+
+/* The "payload" of an image: a new object or null. */
+json_t *bundle_payload_json(const struct bundle_image *image);
+
+/* The reverse; `image` is the object that holds it. UVM_CONTENT. */
+bool bundle_payload_parse(const json_t *image, unsigned format, struct bundle_image *ret,
+                          struct uvm_error *err);
+
+/* Finds the images that others refer to, and makes sure that payloads are what their images say. */
+bool bundle_payloads_sound(struct bundle_manifest *m, const struct bundle_plan *plan,
+                           struct uvm_error *err);
 
 /* ---- images with checksum files (manifest-checksums.c) --------------------------------------- */
 
@@ -101,6 +138,9 @@ struct bundle_sink {
 struct bundle_stage;
 
 struct bundle_stage *bundle_stage_new(struct bundle_sink sink);
+/* The same for a compact payload: all of the window that readers take, and no thread: without one, it
+ * takes a third of the memory, and finds more. */
+struct bundle_stage *bundle_stage_new_long(struct bundle_sink sink, int level);
 bool bundle_stage_write(struct bundle_stage *stage, const void *data, size_t len,
                         struct uvm_error *err);
 bool bundle_stage_end_frame(struct bundle_stage *stage, struct uvm_error *err);
@@ -285,6 +325,11 @@ struct bundle_chosen {
     size_t count;
 };
 
+/* Says how each image of a manifest is carried, whose images are all plain so far, and encodes those that
+ * are to be compact (carry.c). */
+bool bundle_carry(struct bundle_manifest *m, const struct bundle_create_options *o,
+                  struct uvm_error *err);
+
 /* Adds the small members to a draft whose manifest names all streams and images, and to the images
  * the names of their checksum files. */
 bool bundle_members_compose(struct bundle_draft *d, const struct bundle_chosen *chosen,
@@ -401,6 +446,8 @@ struct bundle_unzstd;
 
 /* `input` and `quit` are borrowed. */
 struct bundle_unzstd *bundle_unzstd_new(struct bundle_input *input, const bool *quit);
+/* The same of any reader's bytes. */
+struct bundle_unzstd *bundle_unzstd_of(struct uvm_reader bytes);
 void bundle_unzstd_free(struct bundle_unzstd *u);
 UVM_DEFINE_AUTO(struct bundle_unzstd *, bundle_unzstd_free)
 
@@ -424,12 +471,23 @@ bool bundle_unzstd_end(struct bundle_unzstd *u, enum bundle_ending ending, struc
 
 /* ---- reading ahead (ring.c) ------------------------------------------------------------------ */
 
+#define BUNDLE_RING_BLOCK ((size_t)256 << 10)
+
 /* A thread that decodes the second frame into a ring of blocks, while the caller hashes. It owns
  * the decoder from _new to _free. */
 struct bundle_ring;
 bool bundle_ring_new(struct bundle_unzstd *u, enum bundle_ending ending, bool *quit,
                      const struct uvm_observer *observer, struct bundle_ring **ret_ring,
                      struct uvm_error *err);
+
+/* What else may fill such a ring: `block` has room for BUNDLE_RING_BLOCK bytes; *ret_len 0 is the end. */
+struct bundle_filler {
+    bool (*fill)(void *opaque, void *block, size_t *ret_len, struct uvm_error *err);
+    void *opaque;
+};
+bool bundle_ring_start(struct bundle_filler filler, bool *quit, const struct uvm_observer *observer,
+                       struct bundle_ring **ret_ring, struct uvm_error *err);
+
 /* Stops the thread, whatever it is doing. */
 void bundle_ring_free(struct bundle_ring *ring);
 UVM_DEFINE_AUTO(struct bundle_ring *, bundle_ring_free)
@@ -452,6 +510,24 @@ bool bundle_reader_open(const char *path, const struct bundle_open_options *opti
                         struct bundle_reader **ret_reader, struct uvm_error *err);
 bool bundle_reader_open_set(struct bundle_set **set, const struct bundle_open_options *options,
                             struct bundle_reader **ret_reader, struct uvm_error *err);
+
+/* What image.c asks of a reader. The present item is NULL between members. */
+const struct bundle_plan *bundle_reader_plan(const struct bundle_reader *r);
+const struct bundle_plan_item *bundle_reader_item(const struct bundle_reader *r);
+struct bundle_images *bundle_reader_images(struct bundle_reader *r);
+/* Whether the bundle was refused, and making it so: nothing more comes of it. Returns false. */
+bool bundle_reader_refused(const struct bundle_reader *r);
+bool bundle_reader_refuse(struct bundle_reader *r, struct uvm_error *err);
+
+/* ---- images of a reader (image.c) ------------------------------------------------------------ */
+
+/* What of a reader has to do with compact payloads. */
+struct bundle_images;
+struct bundle_images *bundle_images_new(struct bundle_reader *r,
+                                        const struct uvm_observer *observer);
+void bundle_images_free(struct bundle_images *im);
+/* The present payload is over: whoever reads it in the background stops. */
+void bundle_images_end(struct bundle_images *im);
 
 /* ---- libarchive, reading (untar.c) ----------------------------------------------------------- */
 

@@ -148,35 +148,10 @@ static bool check_paths(const struct bundle_manifest *m, struct uvm_error *err)
     return mirror_selections_check(all, m->stream_count, err);
 }
 
-/* ---- payloads ---- */
-
-/* A plain payload is the image: same name, same size, same checksum where the image states one. */
-static bool check_payload(const struct bundle_plan_item *item, const struct bundle_image *bundled,
-                          struct uvm_error *err)
-{
-    const struct mirror_image *image = bundled->image;
-    if (strcmp(bundled->member, image->path) != 0)
-        return uvm_fail(err, UVM_CONTENT, "image %s has the payload of another path", image->path);
-    if (bundled->size != image->size || bundled->size != item->size ||
-        strcmp(bundled->sha256, item->sha256) != 0 ||
-        (image->sha256 && strcmp(bundled->sha256, image->sha256) != 0))
-        return uvm_fail(err, UVM_CONTENT, "payload %s is not the image's own bytes", item->path);
-    return true;
-}
-
-static bool check_payloads(const struct bundle_plan *plan, struct uvm_error *err)
-{
-    for (size_t i = 0; i < plan->count; i++)
-        for (size_t n = 0; n < plan->items[i].image_count; n++)
-            if (!check_payload(&plan->items[i], plan->items[i].images[n], err))
-                return false;
-    return true;
-}
-
-bool bundle_manifest_check(const struct bundle_manifest *m, struct uvm_error *err)
+bool bundle_manifest_check(struct bundle_manifest *m, struct uvm_error *err)
 {
     UVM_AUTO(bundle_plan_free) struct bundle_plan *plan = bundle_plan_new(m);
     return check_members(m, err) && check_streams(m, err) && check_products(m, err) &&
-           check_paths(m, err) && check_payloads(plan, err) && check_names(plan, err) &&
+           check_paths(m, err) && bundle_payloads_sound(m, plan, err) && check_names(plan, err) &&
            bundle_checksums_sound(m, err);
 }

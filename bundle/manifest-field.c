@@ -75,6 +75,36 @@ bool bundle_field_sha256(const json_t *object, char ret[UVM_DIGEST_HEX_MAX], str
     return true;
 }
 
+bool bundle_field_name(const json_t *object, const char *key, char **ret, struct uvm_error *err)
+{
+    const char *name = NULL;
+    if (!bundle_field_text(object, key, &name, err))
+        return false;
+    if (!*name || strlen(name) > MIRROR_NAME_MAX || strpbrk(name, " /"))
+        return bundle_field_wrong(err, key, "a name");
+    *ret = uvm_strdup(name);
+    return true;
+}
+
+static bool field_digest(const json_t *object, const char *key, enum uvm_digest_type type,
+                         char **ret, struct uvm_error *err)
+{
+    const char *hex = NULL;
+    if (!bundle_field_text_or_null(object, key, &hex, err))
+        return false;
+    if (hex && !uvm_digest_valid(type, hex))
+        return bundle_field_wrong(err, key, "a checksum in lower-case hexadecimal digits");
+    *ret = uvm_strdup(hex);
+    return true;
+}
+
+bool bundle_field_digests(const json_t *object, char **ret_sha256, char **ret_sha512,
+                          struct uvm_error *err)
+{
+    return field_digest(object, "sha256", UVM_SHA256, ret_sha256, err) &&
+           field_digest(object, "sha512", UVM_SHA512, ret_sha512, err);
+}
+
 bool bundle_is_fingerprint(const char *s)
 {
     size_t len = strspn(s, "0123456789ABCDEF");

@@ -250,28 +250,6 @@ static bool parse_image(const json_t *json, struct mirror_image *ret_image, stru
            same_text(json, "sha512", image.sha512, err);
 }
 
-static bool parse_payload(const json_t *image, struct bundle_image *ret, struct uvm_error *err)
-{
-    const json_t *payload = json_object_get(image, "payload");
-    const char *member = NULL, *encoding = NULL;
-    ret->encoding = BUNDLE_NOT_CARRIED;
-    if (json_is_null(payload))
-        return true;
-    if (!json_is_object(payload))
-        return bundle_field_wrong(err, "payload", "an object or null");
-    if (!bundle_field_text(payload, "member", &member, err) ||
-        !bundle_field_text(payload, "encoding", &encoding, err) ||
-        !bundle_field_number(payload, "size", MIRROR_SIZE_MAX, &ret->size, err) ||
-        !bundle_field_sha256(payload, ret->sha256, err))
-        return false;
-    if (strcmp(encoding, "plain") != 0)
-        return uvm_fail(err, UVM_CONTENT, "the encoding \"%s\" is unknown to this uvmirror",
-                        encoding);
-    ret->encoding = BUNDLE_PLAIN;
-    ret->member = uvm_strdup(member);
-    return true;
-}
-
 /* Where in the manifest the next image may belong. */
 struct place {
     size_t stream, product;
@@ -314,7 +292,7 @@ static bool parse_one(const json_t *json, struct bundle_manifest *m, struct plac
     bundled->stream = m->streams[at->stream];
     struct mirror_selection *selection = &m->streams[at->stream]->selection;
     return parse_image(json, add_image(&selection->products[at->product]), err) &&
-           parse_payload(json, bundled, err) &&
+           bundle_payload_parse(json, m->format, bundled, err) &&
            bundle_checksums_parse(json, &bundled->checksums, err);
 }
 

@@ -1,13 +1,13 @@
 /*
  * The manifest: the whole truth about a bundle, as JSON that a person can read.
  *
- *     { "format": 1, "id", "serial", "created", "tool", "signer", "trailer", "critical": [],
+ *     { "format", "id", "serial", "created", "tool", "signer", "trailer", "critical": [],
  *       "streams": [ { "content_id", "source", "path", "updated", "updated_at", "filters": [],
  *                      "origin", "verified_by",
  *                      "products": [ { "name", "complete", "versions": [] } ] } ],
  *       "images":  [ { "stream", "product", "version", "item", "path", "size", "sha256", "sha512",
  *                      "metadata": {},
- *                      "payload": { "member", "encoding", "size", "sha256" } or null,
+ *                      "payload": { "member", "encoding", "size", "sha256", ... } or null,
  *                      "origin": { "checksums", "signature", "name" } } ],
  *       "members": [ { "path", "size", "sha256" } ] }
  *
@@ -49,7 +49,7 @@ void bundle_manifest_free(struct bundle_manifest *m)
         free_stream(m->streams[i]);
     free(m->streams);
     for (size_t i = 0; i < m->image_count; i++) {
-        free(m->images[i].member);
+        bundle_payload_clear(&m->images[i]);
         bundle_checksums_clear(&m->images[i].checksums);
     }
     free(m->images);
@@ -108,18 +108,6 @@ static json_t *stream_json(const struct bundle_stream *s)
     return stream;
 }
 
-static json_t *payload_json(const struct bundle_image *image)
-{
-    if (image->encoding == BUNDLE_NOT_CARRIED)
-        return json_null();
-    json_t *payload = json_object();
-    json_object_set_new(payload, "member", json_string(image->member));
-    json_object_set_new(payload, "encoding", json_string("plain"));
-    json_object_set_new(payload, "size", json_integer((json_int_t)image->size));
-    json_object_set_new(payload, "sha256", json_string(image->sha256));
-    return payload;
-}
-
 static json_t *image_json(const struct bundle_image *bundled)
 {
     const struct mirror_image *i = bundled->image;
@@ -133,7 +121,7 @@ static json_t *image_json(const struct bundle_image *bundled)
     json_object_set_new(image, "sha256", digest_or_null(i->sha256));
     json_object_set_new(image, "sha512", digest_or_null(i->sha512));
     json_object_set(image, "metadata", i->metadata);
-    json_object_set_new(image, "payload", payload_json(bundled));
+    json_object_set_new(image, "payload", bundle_payload_json(bundled));
     if (bundled->checksums.member)
         json_object_set_new(image, "origin", bundle_checksums_json(&bundled->checksums));
     return image;

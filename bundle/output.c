@@ -100,13 +100,18 @@ static uint64_t manifest_share(const struct mirror_image *image)
     return (text ? strlen(text) : 0) + strlen(image->path) * 2 + 2048;
 }
 
-static uint64_t products_share(const struct mirror_product *product)
+static uint64_t payload_share(const struct mirror_image *image, const struct bundle_have *have)
+{
+    return have && bundle_have_everywhere(have, image) ? 0 : image->size + TAR_OVERHEAD;
+}
+
+static uint64_t products_share(const struct mirror_product *product, const struct bundle_have *have)
 {
     uint64_t bytes = 1024;
     for (size_t i = 0; i < product->versions.count; i++)
         bytes += strlen(product->versions.items[i]) + 16;
     for (size_t i = 0; i < product->image_count; i++)
-        bytes += manifest_share(&product->images[i]) + product->images[i].size + TAR_OVERHEAD;
+        bytes += manifest_share(&product->images[i]) + payload_share(&product->images[i], have);
     return bytes;
 }
 
@@ -123,16 +128,16 @@ static uint64_t checksums_share(const struct mirror_stream *stream,
     return bytes;
 }
 
-uint64_t bundle_estimate(const struct mirror_stream *const *streams,
-                         const struct mirror_selection *selections, size_t count)
+uint64_t bundle_estimate(const struct bundle_create_options *o)
 {
     uint64_t bytes = 4 * (TAR_OVERHEAD + SIGNATURE_SIZE);
-    for (size_t i = 0; i < count; i++) {
-        uvm_auto_free char *reduced = mirror_stream_reduce(streams[i], &selections[i]);
-        bytes += streams[i]->origin.len + 2 * strlen(reduced) + 2 * SIGNATURE_SIZE +
-                 3 * TAR_OVERHEAD + checksums_share(streams[i], &selections[i]);
-        for (size_t p = 0; p < selections[i].count; p++)
-            bytes += products_share(&selections[i].products[p]);
+    for (size_t i = 0; i < o->stream_count; i++) {
+        const struct mirror_selection *selection = &o->selections[i];
+        uvm_auto_free char *reduced = mirror_stream_reduce(o->streams[i], selection);
+        bytes += o->streams[i]->origin.len + 2 * strlen(reduced) + 2 * SIGNATURE_SIZE +
+                 3 * TAR_OVERHEAD + checksums_share(o->streams[i], selection);
+        for (size_t p = 0; p < selection->count; p++)
+            bytes += products_share(&selection->products[p], o->have);
     }
     return bytes + bytes / 256; /* more than the headers of zstd blocks */
 }

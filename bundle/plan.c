@@ -17,9 +17,29 @@ static size_t payload_item(struct bundle_plan *plan, json_t *known,
     return plan->count++;
 }
 
+static size_t add_image(struct bundle_plan *plan, json_t *known, const struct bundle_image *image)
+{
+    if (image->encoding == BUNDLE_NOT_CARRIED)
+        return BUNDLE_PLAN_NOWHERE;
+    size_t n = payload_item(plan, known, image);
+    struct bundle_plan_item *item = &plan->items[n];
+    item->image_count++;
+    if (!item->sha512 && image->encoding == BUNDLE_PLAIN)
+        item->sha512 = image->image->sha512;
+    return n;
+}
+
+static void link_items(struct bundle_plan *plan, const struct bundle_manifest *m)
+{
+    for (size_t i = 0; i < m->image_count; i++) {
+        const struct bundle_image *base = m->images[i].base.image;
+        if (base && plan->item_of[i] != BUNDLE_PLAN_NOWHERE)
+            plan->items[plan->item_of[i]].base = &plan->items[plan->item_of[base - m->images]];
+    }
+}
+
 /* Gives each payload the slice of `images_` that it needs, then fills the slices. */
-static void share_out_images(struct bundle_plan *plan, const struct bundle_manifest *m,
-                             const size_t *item_of)
+static void share_out_images(struct bundle_plan *plan, const struct bundle_manifest *m)
 {
     const struct bundle_image **next = plan->images_;
     for (size_t i = m->member_count; i < plan->count; i++) {
@@ -30,7 +50,7 @@ static void share_out_images(struct bundle_plan *plan, const struct bundle_manif
     for (size_t i = 0; i < m->image_count; i++) {
         if (m->images[i].encoding == BUNDLE_NOT_CARRIED)
             continue;
-        struct bundle_plan_item *item = &plan->items[item_of[i]];
+        struct bundle_plan_item *item = &plan->items[plan->item_of[i]];
         plan->images_[(size_t)(item->images - plan->images_) + item->image_count++] = &m->images[i];
     }
 }
@@ -45,17 +65,11 @@ struct bundle_plan *bundle_plan_new(const struct bundle_manifest *m)
             .path = m->members[i].path, .size = m->members[i].size, .sha256 = m->members[i].sha256};
 
     mirror_auto_json *known = json_object();
-    uvm_auto_free size_t *item_of = uvm_grow(NULL, m->image_count + 1, sizeof *item_of);
-    for (size_t i = 0; i < m->image_count; i++) {
-        if (m->images[i].encoding == BUNDLE_NOT_CARRIED)
-            continue;
-        item_of[i] = payload_item(plan, known, &m->images[i]);
-        struct bundle_plan_item *item = &plan->items[item_of[i]];
-        item->image_count++;
-        if (!item->sha512)
-            item->sha512 = m->images[i].image->sha512;
-    }
-    share_out_images(plan, m, item_of);
+    plan->item_of = uvm_grow(NULL, m->image_count + 1, sizeof *plan->item_of);
+    for (size_t i = 0; i < m->image_count; i++)
+        plan->item_of[i] = add_image(plan, known, &m->images[i]);
+    share_out_images(plan, m);
+    link_items(plan, m);
     return plan;
 }
 
@@ -64,6 +78,7 @@ void bundle_plan_free(struct bundle_plan *plan)
     if (!plan)
         return;
     free(plan->items);
+    free(plan->item_of);
     free(plan->images_);
     free(plan);
 }

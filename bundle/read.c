@@ -25,6 +25,7 @@ struct bundle_reader {
     struct uvm_digest *digest;           /* SHA-256 of its bytes so far */
     struct uvm_digest *digest512;        /* and SHA-512, when its images state that; else NULL */
     uint64_t payload_done;               /* of plan->payload_bytes */
+    struct bundle_images *images;        /* what is read as more than bytes */
     bool ended;                          /* the whole bundle is verified */
     bool failed;                         /* it was refused: nothing more comes of it */
 };
@@ -33,6 +34,8 @@ void bundle_reader_free(struct bundle_reader *r)
 {
     if (!r)
         return;
+    __atomic_store_n(&r->quit, true, __ATOMIC_RELAXED); /* a decoder may be waiting for a pipe */
+    bundle_images_free(r->images);
     bundle_untar_free(r->untar);
     bundle_ring_free(r->ring);
     bundle_unzstd_free(r->unzstd);
@@ -98,6 +101,7 @@ static struct bundle_reader *new_reader(const struct bundle_open_options *option
 {
     struct bundle_reader *r = uvm_alloc(sizeof *r);
     r->options = *options;
+    r->images = bundle_images_new(r, options->observer);
     r->observer = options->observer;
     r->input = (struct bundle_input){.fd = -1, .observer = options->observer};
     return r;
@@ -206,6 +210,38 @@ static bool fail_for_good(struct bundle_reader *r, struct uvm_error *err)
     return explain(r, err);
 }
 
+const struct bundle_plan *bundle_reader_plan(const struct bundle_reader *r)
+{
+    return r->plan;
+}
+
+const struct bundle_plan_item *bundle_reader_item(const struct bundle_reader *r)
+{
+    return r->item;
+}
+
+struct bundle_images *bundle_reader_images(struct bundle_reader *r)
+{
+    return r->images;
+}
+
+bool bundle_reader_refused(const struct bundle_reader *r)
+{
+    return r->failed;
+}
+
+bool bundle_reader_refuse(struct bundle_reader *r, struct uvm_error *err)
+{
+    if (!r->failed)
+        uvm_prefix(err, "%s", r->input.name);
+    r->failed = true;
+    if (!r->input.set || r->options.purpose != BUNDLE_CHECK)
+        return false;
+    bundle_images_end(r->images);
+    stop_reading(r);
+    return explain(r, err);
+}
+
 static bool check_usable(const struct bundle_reader *r, struct uvm_error *err)
 {
     return !r->failed || uvm_fail(err, UVM_CONTENT, "%s: refused before", r->input.name);
@@ -308,6 +344,7 @@ static bool move_on(struct bundle_reader *r, struct uvm_error *err)
 bool bundle_reader_next(struct bundle_reader *r, struct bundle_entry *ret_entry,
                         struct uvm_error *err)
 {
+    bundle_images_end(r->images);
     if (!check_usable(r, err))
         return false;
     if (!r->ended && !move_on(r, err))

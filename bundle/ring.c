@@ -1,6 +1,6 @@
 /*
  * Decoding ahead: one thread reads and inflates into a ring of blocks, while the caller takes the
- * tar apart and hashes. The only thread of bundle/ (zstd's own workers aside).
+ * tar apart and hashes; a second one does so for the content of a compact payload.
  *
  *        thread                             caller
  *     fills blocks[made % BLOCKS]  -->  reads blocks[taken % BLOCKS]
@@ -12,14 +12,15 @@
 
 #include "bundle/internal.h"
 
-#define BLOCKS     8
-#define BLOCK_SIZE ((size_t)256 << 10)
+#define BLOCKS 8
 #define WAIT_INTERVAL_MS                                                                           \
     200 /* how long a stalled source may keep the caller from noticing a stop */
 
 struct bundle_ring {
-    struct bundle_unzstd *u; /* the thread's alone, between its start and its end */
+    struct bundle_filler filler; /* the thread's alone, between its start and its end */
+    struct bundle_unzstd *u;     /* the same, where a frame is decoded */
     enum bundle_ending ending;
+    bool begun;
     bool *quit;
     const struct uvm_observer *observer;
     char *memory;
@@ -65,18 +66,27 @@ static void end(struct bundle_ring *ring, struct uvm_error *failure)
     pthread_mutex_unlock(&ring->lock);
 }
 
-static bool decode_all(struct bundle_ring *ring, struct uvm_error *err)
+static bool fill_from_frame(void *opaque, void *block, size_t *ret_len, struct uvm_error *err)
 {
-    if (!bundle_unzstd_begin(ring->u, err))
+    struct bundle_ring *ring = opaque;
+    if (!ring->begun && !bundle_unzstd_begin(ring->u, err))
         return false;
+    ring->begun = true;
+    if (!bundle_unzstd_read(ring->u, block, BUNDLE_RING_BLOCK, ret_len, err))
+        return false;
+    return *ret_len > 0 || bundle_unzstd_end(ring->u, ring->ending, err);
+}
+
+static bool fill_all(struct bundle_ring *ring, struct uvm_error *err)
+{
     while (wait_for_room(ring)) {
-        size_t len;
+        size_t len = 0;
         /* Only this thread changes `made`. */
-        char *block = ring->memory + (ring->made % BLOCKS) * BLOCK_SIZE;
-        if (!bundle_unzstd_read(ring->u, block, BLOCK_SIZE, &len, err))
+        char *block = ring->memory + (ring->made % BLOCKS) * BUNDLE_RING_BLOCK;
+        if (!ring->filler.fill(ring->filler.opaque, block, &len, err))
             return false;
         if (len == 0)
-            return bundle_unzstd_end(ring->u, ring->ending, err);
+            return true;
         hand_over(ring, len);
     }
     return uvm_fail(err, UVM_INTERRUPTED, "reading was stopped");
@@ -86,7 +96,7 @@ static void *run(void *opaque)
 {
     struct bundle_ring *ring = opaque;
     struct uvm_error err = UVM_ERROR_INIT;
-    decode_all(ring, &err);
+    fill_all(ring, &err);
     end(ring, &err);
     return NULL;
 }
@@ -123,17 +133,19 @@ static void release(struct bundle_ring *ring)
     free(ring);
 }
 
-bool bundle_ring_new(struct bundle_unzstd *u, enum bundle_ending ending, bool *quit,
-                     const struct uvm_observer *observer, struct bundle_ring **ret_ring,
-                     struct uvm_error *err)
+static struct bundle_ring *make(bool *quit, const struct uvm_observer *observer)
 {
     struct bundle_ring *ring = uvm_alloc(sizeof *ring);
-    ring->u = u;
-    ring->ending = ending;
     ring->quit = quit;
     ring->observer = observer;
-    ring->memory = uvm_alloc(BLOCKS * BLOCK_SIZE);
+    ring->memory = uvm_alloc(BLOCKS * BUNDLE_RING_BLOCK);
     init_locks(ring);
+    return ring;
+}
+
+/* Takes the ring over. */
+static bool start(struct bundle_ring *ring, struct bundle_ring **ret_ring, struct uvm_error *err)
+{
     int rc = start_thread(ring);
     if (rc != 0) {
         release(ring);
@@ -141,6 +153,25 @@ bool bundle_ring_new(struct bundle_unzstd *u, enum bundle_ending ending, bool *q
     }
     *ret_ring = ring;
     return true;
+}
+
+bool bundle_ring_start(struct bundle_filler filler, bool *quit, const struct uvm_observer *observer,
+                       struct bundle_ring **ret_ring, struct uvm_error *err)
+{
+    struct bundle_ring *ring = make(quit, observer);
+    ring->filler = filler;
+    return start(ring, ret_ring, err);
+}
+
+bool bundle_ring_new(struct bundle_unzstd *u, enum bundle_ending ending, bool *quit,
+                     const struct uvm_observer *observer, struct bundle_ring **ret_ring,
+                     struct uvm_error *err)
+{
+    struct bundle_ring *ring = make(quit, observer);
+    ring->filler = (struct bundle_filler){fill_from_frame, ring};
+    ring->u = u;
+    ring->ending = ending;
+    return start(ring, ret_ring, err);
 }
 
 void bundle_ring_free(struct bundle_ring *ring)
@@ -190,7 +221,7 @@ static bool take(struct bundle_ring *ring, const void **ret_data, size_t *ret_le
     if (ring->made > ring->taken) {
         size_t index = ring->taken % BLOCKS;
         ring->holding = true;
-        *ret_data = ring->memory + index * BLOCK_SIZE;
+        *ret_data = ring->memory + index * BUNDLE_RING_BLOCK;
         *ret_len = ring->lens[index];
         return true;
     }

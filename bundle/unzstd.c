@@ -14,7 +14,10 @@
 #define IN_SIZE ((size_t)256 << 10)
 
 struct bundle_unzstd {
-    struct bundle_input *input;
+    struct bundle_input *input; /* NULL: they come from `bytes` */
+    struct uvm_reader bytes;
+    const char *block; /* of `bytes`, what is left of it */
+    size_t block_len;
     const bool *quit;
     ZSTD_DCtx *ctx;
     char *in;
@@ -25,17 +28,30 @@ struct bundle_unzstd {
     bool frame_ended;
 };
 
-struct bundle_unzstd *bundle_unzstd_new(struct bundle_input *input, const bool *quit)
+static struct bundle_unzstd *make(void)
 {
     struct bundle_unzstd *u = uvm_alloc(sizeof *u);
-    u->input = input;
-    u->quit = quit;
     u->frame_ended = true;
     u->in = uvm_alloc(IN_SIZE);
     u->ctx = ZSTD_createDCtx();
     if (!u->ctx ||
         ZSTD_isError(ZSTD_DCtx_setParameter(u->ctx, ZSTD_d_windowLogMax, BUNDLE_WINDOW_LOG)))
         abort();
+    return u;
+}
+
+struct bundle_unzstd *bundle_unzstd_new(struct bundle_input *input, const bool *quit)
+{
+    struct bundle_unzstd *u = make();
+    u->input = input;
+    u->quit = quit;
+    return u;
+}
+
+struct bundle_unzstd *bundle_unzstd_of(struct uvm_reader bytes)
+{
+    struct bundle_unzstd *u = make();
+    u->bytes = bytes;
     return u;
 }
 
@@ -53,6 +69,24 @@ uint64_t bundle_unzstd_taken(const struct bundle_unzstd *u)
     return u->taken;
 }
 
+static bool fetch(struct bundle_unzstd *u, void *data, size_t len, size_t *ret_len,
+                  struct uvm_error *err)
+{
+    if (u->input)
+        return bundle_input_read(u->input, data, len, u->quit, ret_len, err);
+    const void *block = u->block;
+    if (u->block_len == 0 && !u->bytes.read(u->bytes.opaque, &block, &u->block_len, err))
+        return false;
+    size_t part = len < u->block_len ? len : u->block_len;
+    *ret_len = part;
+    if (part == 0)
+        return true;
+    memcpy(data, block, part);
+    u->block = (const char *)block + part;
+    u->block_len -= part;
+    return true;
+}
+
 bool bundle_unzstd_peek(struct bundle_unzstd *u, size_t want, const void **ret_data,
                         size_t *ret_len, struct uvm_error *err)
 {
@@ -62,7 +96,7 @@ bool bundle_unzstd_peek(struct bundle_unzstd *u, size_t want, const void **ret_d
     }
     while (u->len < want && !u->input_ended) {
         size_t got;
-        if (!bundle_input_read(u->input, u->in + u->len, IN_SIZE - u->len, u->quit, &got, err))
+        if (!fetch(u, u->in + u->len, IN_SIZE - u->len, &got, err))
             return false;
         u->input_ended = got == 0;
         u->len += got;

@@ -11,7 +11,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 
-#include "bundle/internal.h"
+#include "bundle/cache.h"
 
 struct writer {
     const struct bundle_write_options *options;
@@ -119,13 +119,30 @@ static bool add_small(struct writer *w, const char *path, const struct uvm_buf *
 
 /* ---- payloads ---- */
 
+/* Whatever brings the bytes. */
+struct payload {
+    struct bundle_cache *cache;
+    struct bundle_cached *cached; /* of a compact one */
+    struct mirror_reader *reader; /* of a plain one */
+};
+
+static void payload_clear(struct payload *p)
+{
+    mirror_reader_free(p->reader);
+    bundle_cached_free(p->cached);
+    bundle_cache_free(p->cache);
+}
+
 /* A reader answers for the bytes: it reports their end only when they are what was signed. */
-static bool open_payload(struct writer *w, const struct mirror_image *image,
-                         struct mirror_reader **ret_reader, struct uvm_error *err)
+static bool open_payload(const struct writer *w, const struct bundle_image *bundled,
+                         struct payload *p, struct uvm_error *err)
 {
     const struct bundle_write_options *o = w->options;
-    return o->download ? mirror_download_read(o->download, image, ret_reader, err)
-                       : mirror_tree_read(o->tree, image, ret_reader, err);
+    if (bundled->encoding == BUNDLE_COMPACT)
+        return bundle_cache_open(o->tree, &p->cache, err) &&
+               bundle_cached_open(p->cache, bundled, &p->cached, err);
+    return o->download ? mirror_download_read(o->download, bundled->image, &p->reader, err)
+                       : mirror_tree_read(o->tree, bundled->image, &p->reader, err);
 }
 
 /* Copies exactly `size` bytes into the tar; the reader must end there. */
@@ -155,10 +172,12 @@ static bool copy_payload(struct writer *w, struct uvm_reader bytes,
 static bool add_payload(struct writer *w, const struct bundle_plan_item *item,
                         struct uvm_error *err)
 {
-    UVM_AUTO(mirror_reader_free) struct mirror_reader *reader = NULL;
-    return open_payload(w, item->images[0]->image, &reader, err) &&
-           begin_member(w, item->path, item->size, err) &&
-           copy_payload(w, mirror_reader_bytes(reader), item, err) &&
+    __attribute__((cleanup(payload_clear))) struct payload p = {0};
+    if (!open_payload(w, item->images[0], &p, err))
+        return false;
+    struct uvm_reader bytes =
+        p.cached ? bundle_cached_bytes(p.cached) : mirror_reader_bytes(p.reader);
+    return begin_member(w, item->path, item->size, err) && copy_payload(w, bytes, item, err) &&
            end_member(w, item->path, err);
 }
 

@@ -120,7 +120,7 @@ static bool check_again(const struct bundle_options *o, const struct uvm_strings
     if (!o->again || !o->parts)
         return uvm_fail(err, UVM_USAGE, "--again BUNDLE-ID and --parts LIST belong together");
     if (o->out.split || o->out.max || o->out.format || o->out.sign_key || o->out.homedir ||
-        o->out.dry_run)
+        o->out.dry_run || o->out.compact || o->out.compress_level || o->out.have.count)
         return uvm_fail(err, UVM_USAGE,
                         "--again writes what was written: of other options it knows --mirror, "
                         "--output and --read-back");
@@ -168,8 +168,7 @@ static bool run_bundle(const void *options, const struct uvm_strings *args, stru
                                                                             .options = &o->out};
     if (o->again || o->parts)
         return write_again(o, args, err);
-    if (!mirror_filters_new((const char *const *)args->items, args->count, mirror_host_arch(),
-                            &out.filters, err) ||
+    if (!cmd_outgoing_choose(&out, args, err) ||
         !cmd_mirror_open(&o->common, o->out.mirror,
                          o->out.dry_run ? CMD_MIRROR_LOOK : CMD_MIRROR_CHANGE, &out.tree, err) ||
         !cmd_outgoing_prepare(&out, err) || !look(&out, err))

@@ -124,7 +124,10 @@ struct cmd_outgoing_options {
     const char *split; /* a size, "fat32" or "auto"; NULL = one file */
     bool read_back, no_read_back;
     unsigned max;    /* 0 = the command's own way */
-    unsigned format; /* of the bundle; 0 = the lowest that can say what is needed */
+    unsigned format; /* the highest that the bundle may have; 0 = any */
+    bool compact;
+    unsigned compress_level; /* of compact images; 0 = BUNDLE_COMPACT_LEVEL */
+    struct uvm_strings have; /* files: inventories of the receivers */
     bool dry_run;
 };
 
@@ -165,6 +168,25 @@ struct cmd_outgoing_options {
          "N",                                                                                      \
          "write this format version, for a receiver that reads no newer one",                      \
          offsetof(type, out.format)},                                                              \
+        {"compact",                                                                                \
+         0,                                                                                        \
+         CMD_FLAG,                                                                                 \
+         NULL,                                                                                     \
+         "carry the content of images, which compresses better than they do, and versions of one " \
+         "product as differences",                                                                 \
+         offsetof(type, out.compact)},                                                             \
+        {"compress-level",                                                                         \
+         0,                                                                                        \
+         CMD_COUNT,                                                                                \
+         "N",                                                                                      \
+         "with --compact: 1 to 19, of zstd; higher is smaller and slower (default 8)",             \
+         offsetof(type, out.compress_level)},                                                      \
+        {"have",                                                                                   \
+         0,                                                                                        \
+         CMD_LIST,                                                                                 \
+         "FILE",                                                                                   \
+         "leave out what this receiver has, by what 'uvmirror inventory' wrote there",             \
+         offsetof(type, out.have)},                                                                \
         {"sign-key",                                                                               \
          0,                                                                                        \
          CMD_TEXT,                                                                                 \
@@ -355,6 +377,7 @@ bool cmd_mirror_open(const struct cmd_common *common, const char *given,
 struct cmd_outgoing {
     const struct cmd_common *common;
     const struct cmd_outgoing_options *options;
+    struct bundle_have have; /* what --have told */
     struct mirror_filters *filters;
     struct mirror_tree *tree; /* NULL: a dry run, and the folder is not there */
     struct uvm_signer *signer;
@@ -363,6 +386,14 @@ struct cmd_outgoing {
     size_t count;
 };
 void cmd_outgoing_clear(struct cmd_outgoing *out);
+
+/* Reads the inventories, and makes the filters of the arguments. The architecture that is implied is this
+ * host's, or those of the receivers. */
+bool cmd_outgoing_choose(struct cmd_outgoing *out, const struct uvm_strings *args,
+                         struct uvm_error *err);
+/* UVM_USAGE when the options about formats and compact images do not fit together, or a receiver does
+ * not read what would be written. */
+bool cmd_outgoing_check_format(const struct cmd_outgoing *out, struct uvm_error *err);
 
 /* Before anything is read or downloaded: what would make the bundle impossible. */
 bool cmd_outgoing_prepare(struct cmd_outgoing *out, struct uvm_error *err);
@@ -451,6 +482,23 @@ char *cmd_age_text(time_t created, time_t now);
 /* A list of {"content_id", "fingerprint"}, with "product" and "version" too for an image that the
  * site added. New reference. */
 json_t *cmd_origins_json(const struct cmd_bundle_input *input);
+
+/* What the images of a bundle take: bytes. */
+struct cmd_sizes {
+    uint64_t images;                      /* as they are at the vendor's, all of them */
+    uint64_t not_carried;                 /* of these, what the receivers have */
+    uint64_t plain, compact, differences; /* payloads */
+    uint64_t shared; /* content that differences take from what they refer to */
+};
+struct cmd_sizes cmd_bundle_sizes(const struct bundle_manifest *m);
+json_t *cmd_sizes_json(const struct bundle_manifest *m); /* new reference */
+/* Lines; none where all is plain. */
+void cmd_sizes_print(const struct bundle_manifest *m);
+
+/* How one image is carried: added to an object; and in short ("74 MB to 20241004"), which the caller
+ * frees. */
+void cmd_payload_json(const struct bundle_image *b, json_t *image);
+char *cmd_payload_text(const struct bundle_image *b);
 
 /* The result of a bundle for --json: everything show prints. New reference. */
 json_t *cmd_bundle_json(const struct cmd_bundle_input *input);

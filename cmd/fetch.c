@@ -279,12 +279,12 @@ static void hold_what_came(struct fetch *f, const struct uvm_error *why)
 }
 
 /* Whether the bundle can be written while its images arrive. What goes to standard output cannot be
- * taken back: that waits for the mirror. */
+ * taken back: that waits for the mirror. An image is encoded when it is whole. */
 static bool can_follow(const struct fetch *f, const struct plan *plan)
 {
     const char *output = f->options->out.output;
-    return !f->options->no_bundle && plan->missing > 0 && plan->manifest_known &&
-           !(output && strcmp(output, "-") == 0);
+    return !f->options->no_bundle && !f->options->out.compact && plan->missing > 0 &&
+           plan->manifest_known && !(output && strcmp(output, "-") == 0);
 }
 
 static bool fill_mirror(struct fetch *f, const struct plan *plan, bool *ret_bundled,
@@ -326,9 +326,7 @@ static bool run_fetch(const void *options, const struct uvm_strings *args, struc
     __attribute__((cleanup(fetch_clear))) struct fetch f = {
         .options = o, .out = {.common = &o->common, .options = &o->out}};
     __attribute__((cleanup(plan_clear))) struct plan plan = {0};
-    if (!check_options(o, err) ||
-        !mirror_filters_new((const char *const *)args->items, args->count, mirror_host_arch(),
-                            &f.out.filters, err) ||
+    if (!check_options(o, err) || !cmd_outgoing_choose(&f.out, args, err) ||
         !open_source(&f, err) || !open_tree(&f, err) ||
         !(o->no_bundle || cmd_outgoing_prepare(&f.out, err)) ||
         !(!o->check || check_mirror(&f, err)) || !look(&f, err))
@@ -336,8 +334,10 @@ static bool run_fetch(const void *options, const struct uvm_strings *args, struc
     make_plan(&f, &plan);
     if (o->out.dry_run)
         return print_dry_run(&f, &plan, err);
-    return cmd_outgoing_check_room(&f.out, plan.missing_bytes,
-                                   o->no_bundle ? CMD_ROOM_MIRROR : CMD_ROOM_BOTH, err) &&
+    /* What arrives now is yet to be encoded, which makes it smaller. */
+    uint64_t needed = plan.missing_bytes * (o->out.compact ? 2 : 1);
+    return cmd_outgoing_check_room(&f.out, needed, o->no_bundle ? CMD_ROOM_MIRROR : CMD_ROOM_BOTH,
+                                   err) &&
            mirror_and_bundle(&f, &plan, err);
 }
 

@@ -53,6 +53,7 @@ static void import_clear(struct import *i)
     free(i->sources);
     mirror_filters_free(i->filters);
     cmd_bundle_clear(&i->input);
+    cmd_import_drop_base(i);
 }
 
 /* Whoever has the vendor's keys checks for himself, and need not take the signer's word. */
@@ -88,30 +89,11 @@ static bool make_plan(struct import *i, struct uvm_error *err)
         .flags = (o->trust.allow_older ? POOL_IMPORT_ALLOW_OLDER : 0) |
                  (o->keep_compressed ? POOL_IMPORT_KEEP_COMPRESSED : 0) |
                  (o->no_clean ? POOL_IMPORT_NO_CLEAN : 0) | (o->dry_run ? POOL_IMPORT_DRY_RUN : 0),
+        .forecast = cmd_import_forecast,
+        .approve = cmd_import_approve,
+        .opaque = i,
     };
     return pool_import_begin(i->pool, &options, &i->plan, err);
-}
-
-/* Of the images that share a payload, those that are wanted. */
-static size_t wanted_images(struct import *i, const struct bundle_entry *entry,
-                            const struct mirror_image **wanted)
-{
-    size_t count = 0;
-    for (size_t n = 0; n < entry->image_count; n++)
-        if (pool_import_wants(i->plan, entry->images[n]->image))
-            wanted[count++] = entry->images[n]->image;
-    return count;
-}
-
-static bool import_payload(struct import *i, const struct bundle_entry *entry,
-                           struct uvm_error *err)
-{
-    uvm_auto_free const struct mirror_image **wanted =
-        uvm_alloc((entry->image_count + 1) * sizeof *wanted);
-    size_t count = wanted_images(i, entry, wanted);
-    if (count == 0)
-        return true; /* the reader passes over it, and checks it all the same */
-    return pool_import_image(i->plan, wanted, count, bundle_reader_data(i->input.reader), err);
 }
 
 static bool import_entries(struct import *i, struct uvm_error *err)
@@ -120,7 +102,7 @@ static bool import_entries(struct import *i, struct uvm_error *err)
     while (entry.kind != BUNDLE_ENTRY_END) {
         if (!bundle_reader_next(i->input.reader, &entry, err))
             return false;
-        bool ok = entry.kind == BUNDLE_ENTRY_PAYLOAD  ? import_payload(i, &entry, err)
+        bool ok = entry.kind == BUNDLE_ENTRY_PAYLOAD  ? cmd_import_payload(i, &entry, err)
                   : entry.kind == BUNDLE_ENTRY_MEMBER ? cmd_bundle_member(&i->input, &entry, err)
                                                       : true;
         if (!ok)
@@ -177,7 +159,8 @@ static bool import_bundle(const struct import_options *o, const struct pool_opti
                           const struct uvm_strings *bundle, const struct uvm_strings *filters,
                           struct cmd_receipt *receipt, struct uvm_error *err)
 {
-    __attribute__((cleanup(import_clear))) struct import i = {.options = o};
+    __attribute__((cleanup(import_clear))) struct import i = {
+        .options = o, .state_dir = pool->state_dir, .base_fd = -1};
     pool_auto_cleaned cleaned = {0};
     if (filters->count && !mirror_filters_new((const char *const *)filters->items, filters->count,
                                               NULL, &i.filters, err))

@@ -1,4 +1,5 @@
-/* import.h: what import.c (the run) and import-result.c (what came of it) share. */
+/* import.h: what import.c (the run), import-image.c (payloads) and import-result.c (what came of it)
+ * share. */
 #pragma once
 
 #include "cmd/receipt.h"
@@ -15,11 +16,14 @@ struct import_options {
 
 struct import {
     const struct import_options *options;
+    const char *state_dir;
     struct cmd_bundle_input input;
     struct mirror_filters *filters;
     struct pool_source *sources;
     struct pool *pool;
     struct pool_import *plan;
+    int base_fd; /* the volume that the present difference refers to; -1 = none */
+    struct mirror_disk *base;
     bool carried_out; /* all of it, or but for a part: its steps tell what was done */
 };
 
@@ -30,6 +34,17 @@ struct import {
  * too. */
 bool cmd_import_confine(const struct import_options *o, const struct pool_options *pool,
                         struct uvm_error *err);
+
+/* Of pool_import_options: what a bundle needs of this host is here; and what its images take. */
+bool cmd_import_approve(void *opaque, const struct pool_step *steps, size_t count,
+                        struct uvm_error *err);
+void cmd_import_forecast(void *opaque, const struct mirror_image *image, uint64_t *ret_content,
+                         uint64_t *ret_spool);
+
+/* Brings the images of the present payload into the pool, those that the plan wants. */
+bool cmd_import_payload(struct import *i, const struct bundle_entry *entry, struct uvm_error *err);
+/* What the last one referred to. To be called after the reader is gone. */
+void cmd_import_drop_base(struct import *i);
 
 /* A line for each step, and one for all. */
 void cmd_import_print_steps(const struct import *i);

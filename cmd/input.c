@@ -296,13 +296,15 @@ static const char *image_vendor(const struct cmd_bundle_input *input, const stru
 static json_t *image_json(const struct cmd_bundle_input *input, const struct bundle_image *b)
 {
     const struct mirror_image *i = b->image;
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s?, s:s?, s:b, s:s, s:s, s:s, s:s?, s:s?}",
-                     "stream", b->stream->content_id, "product", i->product, "version", i->version,
-                     "item", i->item, "path", i->path, "size", (json_int_t)i->size, "sha256",
-                     i->sha256, "sha512", i->sha512, "carried", b->encoding != BUNDLE_NOT_CARRIED,
-                     "release", mirror_image_get(i, "release"), "arch", mirror_image_get(i, "arch"),
-                     "label", mirror_image_get(i, "label"), "checksums", b->checksums.member,
-                     "origin_verified", image_vendor(input, b));
+    json_t *json = json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:I, s:s?, s:s?, s:b, s:s, s:s, s:s, s:s?, s:s?}", "stream",
+        b->stream->content_id, "product", i->product, "version", i->version, "item", i->item,
+        "path", i->path, "size", (json_int_t)i->size, "sha256", i->sha256, "sha512", i->sha512,
+        "carried", b->encoding != BUNDLE_NOT_CARRIED, "release", mirror_image_get(i, "release"),
+        "arch", mirror_image_get(i, "arch"), "label", mirror_image_get(i, "label"), "checksums",
+        b->checksums.member, "origin_verified", image_vendor(input, b));
+    cmd_payload_json(b, json);
+    return json;
 }
 
 static json_t *origin_json(const struct cmd_origin *origin)
@@ -330,10 +332,11 @@ json_t *cmd_bundle_json(const struct cmd_bundle_input *input)
         json_array_append_new(streams, stream_json(m->streams[i]));
     for (size_t i = 0; i < m->image_count; i++)
         json_array_append_new(images, image_json(input, &m->images[i]));
-    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:o, s:o, s:o}", "file",
-                     bundle_reader_name(input->reader), "id", m->id, "serial",
-                     (json_int_t)m->serial, "created", (json_int_t)m->created, "tool", m->tool,
-                     "signer", sig->fingerprint, "signer_name", sig->user_id, "payload_bytes",
-                     (json_int_t)bundle_payload_bytes(m), "origins_verified",
-                     cmd_origins_json(input), "streams", streams, "images", images);
+    return json_pack(
+        "{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o}", "file",
+        bundle_reader_name(input->reader), "id", m->id, "format", (json_int_t)m->format, "serial",
+        (json_int_t)m->serial, "created", (json_int_t)m->created, "tool", m->tool, "signer",
+        sig->fingerprint, "signer_name", sig->user_id, "payload_bytes",
+        (json_int_t)bundle_payload_bytes(m), "origins_verified", cmd_origins_json(input), "streams",
+        streams, "images", images, "sizes", cmd_sizes_json(m));
 }

@@ -41,20 +41,12 @@ void cmd_outgoing_clear(struct cmd_outgoing *out)
     mirror_tree_free(out->tree);
     uvm_signer_free(out->signer);
     mirror_filters_free(out->filters);
+    bundle_have_clear(&out->have);
 }
 
 const char *cmd_outgoing_output(const struct cmd_outgoing *out)
 {
     return out->options->output ? out->options->output : ".";
-}
-
-/* There is only one so far. */
-static bool check_format(const struct cmd_outgoing_options *o, struct uvm_error *err)
-{
-    if (o->format == 0 || o->format == BUNDLE_FORMAT)
-        return true;
-    return uvm_fail(err, UVM_USAGE, "--format %u: this uvmirror writes format %d alone", o->format,
-                    BUNDLE_FORMAT);
 }
 
 static bool open_signer(const struct cmd_outgoing *out, struct uvm_signer **ret_signer,
@@ -76,7 +68,7 @@ bool cmd_outgoing_prepare(struct cmd_outgoing *out, struct uvm_error *err)
     const struct cmd_outgoing_options *o = out->options;
     if (out->common->json && strcmp(cmd_outgoing_output(out), "-") == 0)
         return uvm_fail(err, UVM_USAGE, "--json and a bundle cannot both go to standard output");
-    if (!check_format(o, err) || !cmd_outgoing_check_split(out, err))
+    if (!cmd_outgoing_check_format(out, err) || !cmd_outgoing_check_split(out, err))
         return false;
     if (o->dry_run)
         return true;
@@ -118,10 +110,30 @@ const struct mirror_image **cmd_outgoing_images(const struct cmd_outgoing *out, 
 
 /* ---- room ---- */
 
+static struct bundle_create_options create_options(const struct cmd_outgoing *out)
+{
+    const struct cmd_outgoing_options *o = out->options;
+    int level = o->compress_level ? (int)o->compress_level : BUNDLE_COMPACT_LEVEL;
+    return (struct bundle_create_options){
+        .tree = out->tree,
+        .streams = (const struct mirror_stream *const *)out->streams,
+        .selections = out->selections,
+        .stream_count = out->count,
+        .filters = mirror_filters_text(out->filters),
+        .signer = out->signer,
+        .now = time(NULL),
+        .output = cmd_outgoing_output(out),
+        .read_back = cmd_outgoing_read_back(o),
+        .compact_level = o->compact ? level : 0,
+        .have = out->have.count ? &out->have : NULL,
+        .observer = cmd_observer(),
+    };
+}
+
 uint64_t cmd_outgoing_estimate(const struct cmd_outgoing *out)
 {
-    return bundle_estimate((const struct mirror_stream *const *)out->streams, out->selections,
-                           out->count);
+    struct bundle_create_options options = create_options(out);
+    return bundle_estimate(&options);
 }
 
 static bool check_room(const char *what, const char *dir, uint64_t need, struct uvm_error *err)
@@ -203,29 +215,19 @@ static void print_created(const struct bundle_created *created)
     }
     if (created->read_back)
         cmd_note("OK on the medium: every byte was read back; it is safe to remove once unmounted");
-    cmd_print_json(json_pack("{s:s, s:s, s:o, s:s, s:I, s:I, s:b, s:s}", "event", "result", "file",
-                             safe_files.items[0], "files", cmd_strings_json(&safe_files), "id",
-                             created->manifest->id, "serial", (json_int_t)created->manifest->serial,
-                             "bytes", (json_int_t)created->bytes, "read_back", created->read_back,
-                             "signer", created->manifest->signer));
+    cmd_print_json(
+        json_pack("{s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:b, s:s}", "event", "result", "file",
+                  safe_files.items[0], "files", cmd_strings_json(&safe_files), "id",
+                  created->manifest->id, "format", (json_int_t)created->manifest->format, "serial",
+                  (json_int_t)created->manifest->serial, "bytes", (json_int_t)created->bytes,
+                  "read_back", created->read_back, "signer", created->manifest->signer));
 }
 
 bool cmd_outgoing_write(const struct cmd_outgoing *out, struct mirror_download *download,
                         struct uvm_error *err)
 {
-    struct bundle_create_options options = {
-        .tree = out->tree,
-        .download = download,
-        .streams = (const struct mirror_stream *const *)out->streams,
-        .selections = out->selections,
-        .stream_count = out->count,
-        .filters = mirror_filters_text(out->filters),
-        .signer = out->signer,
-        .now = time(NULL),
-        .output = cmd_outgoing_output(out),
-        .read_back = cmd_outgoing_read_back(out->options),
-        .observer = cmd_observer(),
-    };
+    struct bundle_create_options options = create_options(out);
+    options.download = download;
     __attribute__((cleanup(bundle_created_clear))) struct bundle_created created = {0};
     if (!cmd_outgoing_part_size(out, &options.part_size, err) ||
         !bundle_create(&options, &created, err))
@@ -246,11 +248,14 @@ size_t cmd_outgoing_print(const struct cmd_outgoing *out)
     for (size_t i = 0; i < count; i++) {
         const struct mirror_image *image = images[i];
         bool have = out->tree && mirror_tree_has(out->tree, image);
+        bool carried = !out->have.count || !bundle_have_everywhere(&out->have, image);
         uvm_auto_free char *title = mirror_image_title(image), *size = uvm_size_text(image->size);
-        cmd_print("%s  %s, %s", title, size, have ? "in the mirror" : "to download");
-        cmd_print_json(json_pack("{s:s, s:s, s:s, s:s, s:I, s:b}", "event", "plan", "product",
+        cmd_print("%s  %s, %s%s", title, size, have ? "in the mirror" : "to download",
+                  carried ? "" : ", not to be carried");
+        cmd_print_json(json_pack("{s:s, s:s, s:s, s:s, s:I, s:b, s:b}", "event", "plan", "product",
                                  image->product, "version", image->version, "path", image->path,
-                                 "size", (json_int_t)image->size, "in_mirror", have));
+                                 "size", (json_int_t)image->size, "in_mirror", have, "carried",
+                                 carried));
     }
     return count;
 }

@@ -11,7 +11,6 @@ struct publish_options {
     struct cmd_trust trust;
     const char *tree, *sign_key, *homedir;
     unsigned max, grace;
-    bool allow_older;
 };
 
 static const struct publish_options publish_defaults = {.max = 1, .grace = GRACE_SECONDS};
@@ -26,7 +25,7 @@ static const struct cmd_option publish_options[] = {
      offsetof(struct publish_options, grace)},
     {"allow-older", 0, CMD_FLAG, NULL,
      "take a bundle that is older than what was published, and go on from there",
-     offsetof(struct publish_options, allow_older)},
+     offsetof(struct publish_options, trust.allow_older)},
     {"sign-key", 0, CMD_TEXT, "KEY", "sign with this key, when there are several",
      offsetof(struct publish_options, sign_key)},
     {"homedir", 0, CMD_TEXT, "DIR", "the GnuPG home folder of the signing key",
@@ -43,10 +42,13 @@ struct publish {
     struct cmd_bundle_input input;
     struct mirror_release *releases;
     int base_fd;
+    struct mirror_disk *base; /* of base_fd */
 };
 
 static void close_base(struct publish *p)
 {
+    mirror_disk_free(p->base);
+    p->base = NULL;
     uvm_close_ptr(&p->base_fd);
     p->base_fd = -1;
 }
@@ -60,6 +62,33 @@ static void publish_clear(struct publish *p)
 
 /* ---- images ---- */
 
+static bool read_base(void *opaque, uint64_t offset, void *data, size_t len, struct uvm_error *err)
+{
+    const struct publish *p = opaque;
+    return mirror_disk_read(p->base, offset, data, len, err);
+}
+
+/* What a difference refers to is in the tree, or the bundle is for somebody else. */
+static bool find_base(void *opaque, const struct bundle_image *image, struct bundle_base *ret_base,
+                      struct uvm_error *err)
+{
+    struct publish *p = opaque;
+    close_base(p);
+    p->base_fd =
+        mirror_publisher_open_image(p->publisher, image->base.product, image->base.version);
+    if (p->base_fd < 0)
+        return uvm_fail(err, UVM_CONTENT,
+                        "it is a difference to %s %s, which is not published here: a full bundle "
+                        "is needed",
+                        image->base.product, image->base.version);
+    off_t size = lseek(p->base_fd, 0, SEEK_END);
+    if (!mirror_disk_open(p->base_fd, (uint64_t)size, MIRROR_VIRTUAL_MAX, cmd_observer(), &p->base,
+                          err))
+        return false;
+    *ret_base = (struct bundle_base){read_base, p};
+    return true;
+}
+
 static bool wants(void *opaque, const struct bundle_image *image)
 {
     const struct publish *p = opaque;
@@ -69,13 +98,20 @@ static bool wants(void *opaque, const struct bundle_image *image)
 static bool publish_payload(struct publish *p, const struct bundle_entry *entry,
                             struct uvm_error *err)
 {
+    const struct bundle_image_options options = {.find_base = find_base,
+                                                 .wants = wants,
+                                                 .opaque = p,
+                                                 .spool_dir = p->options->tree,
+                                                 .max_virtual = MIRROR_VIRTUAL_MAX};
     for (size_t i = 0; i < entry->image_count; i++) {
-        struct uvm_reader bytes = bundle_reader_data(p->input.reader);
+        struct uvm_reader bytes;
         if (!wants(p, entry->images[i]))
             continue;
-        return mirror_publisher_image(p->publisher, entry->images[i]->image, bytes, err);
+        return bundle_reader_image(p->input.reader, &options, &bytes, err) &&
+               mirror_publisher_image(p->publisher, entry->images[i]->image, bytes, err);
     }
-    return true; /* the reader passes over it, and checks it all the same */
+    /* The reader checks it all the same; a later one may refer to it. */
+    return bundle_reader_pass(p->input.reader, &options, err);
 }
 
 /* ---- streams ---- */
@@ -172,7 +208,7 @@ static bool run_publish(const void *options, const struct uvm_strings *args, str
                                           .now = time(NULL),
                                           .max = o->max,
                                           .grace_seconds = o->grace,
-                                          .allow_older = o->allow_older,
+                                          .allow_older = o->trust.allow_older,
                                           .observer = cmd_observer()};
     if (!o->tree || !*o->tree)
         return uvm_fail(err, UVM_USAGE, "--tree DIR is missing: the folder that is served");

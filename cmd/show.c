@@ -1,6 +1,8 @@
 /* uvmirror show: look into a bundle without reading its images, or at the receipt of an import. */
 #include "cmd/receipt.h"
 
+#include <string.h>
+
 struct show_options {
     struct cmd_common common;
     struct cmd_trust trust;
@@ -13,18 +15,28 @@ static const struct cmd_option show_options[] = {
     {0},
 };
 
+/* An item has a column only where it is not the usual one in every row: lines have 80 columns. */
+static bool has_other_items(const struct bundle_manifest *m)
+{
+    for (size_t i = 0; i < m->image_count; i++)
+        if (strcmp(m->images[i].image->item, "disk1.img") != 0)
+            return true;
+    return false;
+}
+
 static void print_images(const struct bundle_manifest *m)
 {
-    struct cmd_table table = {.columns = 6};
-    cmd_table_row(&table, (const char *[]){"RELEASE", "ARCH", "LABEL", "VERSION", "SIZE", "ITEM"});
+    struct cmd_table table = {.columns = has_other_items(m) ? 7 : 6};
+    cmd_table_row(
+        &table, (const char *[]){"RELEASE", "ARCH", "LABEL", "VERSION", "SIZE", "CARRIED", "ITEM"});
     for (size_t i = 0; i < m->image_count; i++) {
         const struct mirror_image *image = m->images[i].image;
-        bool carried = m->images[i].encoding != BUNDLE_NOT_CARRIED;
-        uvm_auto_free char *size = carried ? uvm_size_text(image->size) : uvm_strdup("not carried");
+        uvm_auto_free char *size = uvm_size_text(image->size),
+                           *carried = cmd_payload_text(&m->images[i]);
         cmd_table_row(&table, (const char *[]){mirror_image_get(image, "release"),
                                                mirror_image_get(image, "arch"),
                                                mirror_image_get(image, "label"), image->version,
-                                               size, image->item});
+                                               size, carried, image->item});
     }
     cmd_table_print(&table);
     cmd_table_clear(&table);
@@ -52,6 +64,7 @@ static bool run_show(const void *options, const struct uvm_strings *args, struct
     cmd_bundle_describe(&input, cmd_print);
     cmd_print("%s", "");
     print_images(bundle_reader_manifest(input.reader));
+    cmd_sizes_print(bundle_reader_manifest(input.reader));
     cmd_print_json(cmd_bundle_json(&input));
     return true;
 }

@@ -236,7 +236,7 @@ def test_members_that_are_not_what_was_signed(bundle, refuses, folder, kind):
 
 
 @pytest.mark.parametrize("change", [
-    {"format": 2}, {"critical": ["moon_phase"]}, {"trailer": "crc64"}, {"images": None},
+    {"format": 3}, {"critical": ["moon_phase"]}, {"trailer": "crc64"}, {"images": None},
 ])
 def test_a_manifest_that_says_what_is_not_known(bundle, refuses, site, folder, change):
     content = Bundle.read(bundle)

@@ -2,10 +2,11 @@
 """Checks a bundle and unpacks it, with gpgv, zstd and Python's standard library: a second reader, written
 from docs/bundle-format.md alone. If it does not understand a bundle, that page or the bundle is wrong.
 
-    read_bundle.py BUNDLE KEYRING FOLDER
+    read_bundle.py BUNDLE KEYRING FOLDER [BASE ...]
 
 BUNDLE is a file, or the sums of one in parts, which lie beside them. KEYRING holds the site's public key,
-not armored; FOLDER is made. Checked is what the site signed; see "Origin" on that page for the vendor's word.
+not armored; FOLDER is made. What is compact is also made an image again; BASE are images that the receiver has
+('qemu-img' reads those). Checked is what the site signed; see "Origin" on that page for the vendor's word.
 """
 
 import hashlib
@@ -20,21 +21,14 @@ import tarfile
 import tempfile
 import zlib
 
+from read_compact import Refused, need, rebuild
+
 MANIFEST, SIGNATURE = "uvmirror/manifest.json", "uvmirror/manifest.json.sig"
 MANIFEST_MAX, SIGNATURE_MAX, MEMBER_MAX, PAYLOAD_MAX = 16 << 20, 64 << 10, 64 << 20, 1 << 50
 FRAME_MAX = 1024 + MANIFEST_MAX + SIGNATURE_MAX
 KNOWN = {"format", "id", "serial", "created", "tool", "signer", "trailer", "critical", "streams", "images",
          "members"}
 BAD = {"BADSIG", "ERRSIG", "EXPSIG", "EXPKEYSIG", "REVKEYSIG", "NODATA"}
-
-
-class Refused(Exception):
-    pass
-
-
-def need(condition, why):
-    if not condition:
-        raise Refused(why)
 
 
 # ---- frames (RFC 8878, 3.1.1) ---------------------------------------------------------------------
@@ -131,9 +125,24 @@ def safe(path):
     need("%2e" not in path.lower() and "%2f" not in path.lower(), f"unsafe path {path!r}")
 
 
+def plain_payload(_, image, payload):
+    """The checksums of the member."""
+    need(payload["encoding"] == "plain" and payload["member"] == image["path"] and
+         payload["size"] == image["size"] and image["sha256"] in (None, payload["sha256"]),
+         f"{image['path']}: not its payload")
+    return {"sha256": payload["sha256"], **({"sha512": image["sha512"]} if image["sha512"] else {})}
+
+
+def compact_payload(manifest, image, payload):
+    need(manifest["format"] == 2 and payload["content"] % 65536 == 0 and
+         payload["member"] == "uvmirror/compact/" + (image["sha256"] or image["sha512"]),
+         f"{image['path']}: not its payload")
+    return {"sha256": payload["sha256"]}
+
+
 def wanted_members(manifest):
     """[(path, size, {digest type: value})] of all members behind the first two, in their order."""
-    need(manifest["format"] == 1, f"format {manifest['format']} is not known")
+    need(manifest["format"] in (1, 2), f"format {manifest['format']} is not known")
     need(set(manifest["critical"]) <= KNOWN, "a critical field is not known")
     wanted = {}
     for member in manifest["members"]:
@@ -145,14 +154,11 @@ def wanted_members(manifest):
         payload = image["payload"]
         if payload is None:
             continue
-        need(payload["encoding"] == "plain" and payload["member"] == image["path"] not in small and
-             payload["size"] == image["size"] <= PAYLOAD_MAX and
-             image["sha256"] in (None, payload["sha256"]), f"{image['path']}: not its payload")
-        sums = {"sha256": payload["sha256"]}
-        if image["sha512"]:
-            sums["sha512"] = image["sha512"]
-        need(wanted.setdefault(image["path"], (image["size"], sums)) == (image["size"], sums),
-             f"{image['path']} is said to be two things")
+        need(payload["size"] <= PAYLOAD_MAX, f"{image['path']}: too large")
+        check = compact_payload if payload["encoding"] == "compact" else plain_payload
+        entry = payload["size"], check(manifest, image, payload)
+        need(payload["member"] not in small and wanted.setdefault(payload["member"], entry) == entry,
+             f"{image['path']}: two payloads of one name")
     for path in wanted:
         safe(path)
     return [(path, *rest) for path, rest in wanted.items()]
@@ -181,6 +187,51 @@ def join(sums, keyring, target):
              f"part {number} is damaged")
         target.write(content)
     return head[1], int(head[2])
+
+
+# ---- images of compact payloads -------------------------------------------------------------------
+
+
+def digests_of(path):
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return {name: hashlib.new(name, data).hexdigest() for name in ("sha256", "sha512")}
+
+
+def is_same(digests, wanted):
+    stated = {name for name in digests if wanted[name]}
+    return bool(stated) and all(digests[name] == wanted[name] for name in stated)
+
+
+def raw_disk(image, target):
+    done = subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, target], check=False)
+    need(done.returncode == 0, f"{image} is no base")
+    return open(target, "rb")
+
+
+def rebuild_image(image, folder, known, scratch):
+    """`known` are [(digests, content)] of the images that may be a base."""
+    payload, path = image["payload"], folder / image["path"]
+    member, base = folder / payload["member"], payload["base"]
+    with open(member, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        need(frame_end(data, 0) == len(data) and data[4] & 4, "not one frame with a checksum")
+    found = [content for digests, content in known if base and is_same(digests, base)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = open(scratch / str(len(known)), "x+b")
+    size = rebuild(member, path, found[0] if found else None, content)
+    digests = digests_of(path)
+    need(size == payload["content"] and path.stat().st_size == image["size"] and is_same(digests, image),
+         f"{image['path']}: its payload makes something else")
+    known.append((digests, content))
+
+
+def rebuild_images(manifest, folder, bases):
+    with tempfile.TemporaryDirectory() as name:
+        scratch = pathlib.Path(name)
+        known = [(digests_of(base), raw_disk(base, scratch / str(n))) for n, base in enumerate(bases)]
+        for image in manifest["images"]:
+            compact = image["payload"] and image["payload"]["encoding"] == "compact"
+            if compact and not (folder / image["path"]).exists():
+                rebuild_image(image, folder, known, scratch)
 
 
 # ---- the whole ------------------------------------------------------------------------------------
@@ -252,10 +303,11 @@ def read_parts(sums, keyring, folder):
     return manifest
 
 
-def main(bundle, keyring, folder):
+def main(bundle, keyring, folder, *bases):
     pathlib.Path(folder).mkdir()
     try:
         manifest = (read_parts if bundle.endswith(".sums") else read_bundle)(bundle, keyring, folder)
+        rebuild_images(manifest, pathlib.Path(folder), bases)
     except (Refused, OSError, ValueError, KeyError, TypeError, IndexError, tarfile.TarError) as error:
         shutil.rmtree(folder)  # nothing of a bundle counts unless all of it does
         sys.exit(f"{bundle}: refused: {error or type(error).__name__}")

@@ -219,8 +219,8 @@ static void test_folder_output_and_serials(void **state)
 static void test_estimate(void **state)
 {
     (void)state;
-    uint64_t estimate = bundle_estimate((const struct mirror_stream *const *)all.streams,
-                                        &all.selection, all.stream_count);
+    struct bundle_create_options options = create_options(".");
+    uint64_t estimate = bundle_estimate(&options);
     assert_true(estimate >= all.good.len);
 }
 

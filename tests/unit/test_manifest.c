@@ -168,7 +168,7 @@ struct refusal {
     "aaaaaaaa"
 
 static const struct refusal refusals[] = {
-    {"format", "2", "format version 2"},
+    {"format", "3", "format version 3"},
     {"format", "0", "format version 0"},
     {"format", "'1'", "\"format\""},
     {"format", "-1", "\"format\""},
@@ -295,6 +295,123 @@ static void test_duplicates(void **state)
         uvm_auto_free char *text = json_dumps(root, 0);
         assert_int_equal(parse(text, &m, NULL), UVM_CONTENT);
     }
+}
+
+/* ---- compact payloads ---- */
+
+#define COMPACT(image, base)                                                                       \
+    "{'member':'uvmirror/compact/" image "','encoding':'compact','size':5,'sha256':'" HEX64 "',"   \
+    "'content':131072,'base':" base "}"
+#define BASE(version, sha)                                                                         \
+    "{'product':'com.example:24.04:amd64','version':'" version "','sha256':'" sha                  \
+    "','sha512':null,'bytes':65536}"
+
+/* The first image stands alone, the second one is a difference to it. */
+static json_t *compact_json(void)
+{
+    json_t *root = sample_json();
+    change(root, "format", "2");
+    change(root, "images/0/payload", COMPACT(HEX64, "null"));
+    change(root, "images/1/payload", COMPACT(HEX64_B, BASE("20241004", HEX64)));
+    return root;
+}
+
+static void test_compact(void **state)
+{
+    (void)state;
+    UVM_AUTO(bundle_manifest_free) struct bundle_manifest *m = NULL;
+    mirror_auto_json *root = compact_json(), *other = NULL;
+    uvm_auto_free char *text = json_dumps(root, 0);
+    assert_int_equal(parse(text, &m, NULL), UVM_OK);
+    assert_int_equal(m->format, 2);
+    assert_int_equal(m->images[1].encoding, BUNDLE_COMPACT);
+    assert_int_equal(m->images[1].content, 131072);
+    assert_string_equal(m->images[1].base.version, "20241004");
+    assert_int_equal(m->images[1].base.bytes, 65536);
+    assert_ptr_equal(m->images[1].base.image, &m->images[0]);
+    assert_null(m->images[0].base.product);
+    uvm_auto_free char *printed = bundle_manifest_text(m);
+    other = json_loads(printed, 0, NULL);
+    assert_true(json_equal(root, other));
+}
+
+static void test_a_base_of_the_receiver(void **state)
+{
+    (void)state;
+    UVM_AUTO(bundle_manifest_free) struct bundle_manifest *m = NULL;
+    mirror_auto_json *root = compact_json();
+    change(root, "images/0/payload", COMPACT(HEX64, BASE("20240901", HEX64_B)));
+    uvm_auto_free char *text = json_dumps(root, 0);
+    assert_int_equal(parse(text, &m, NULL), UVM_OK);
+    assert_string_equal(m->images[0].base.version, "20240901");
+    assert_null(m->images[0].base.image);
+}
+
+static bool is_version(void *version, const struct bundle_image *image)
+{
+    return strcmp(image->image->version, version) == 0;
+}
+
+static void test_what_must_be_read(void **state)
+{
+    (void)state;
+    UVM_AUTO(bundle_manifest_free) struct bundle_manifest *m = NULL;
+    mirror_auto_json *root = compact_json();
+    uvm_auto_free char *text = json_dumps(root, 0);
+    assert_int_equal(parse(text, &m, NULL), UVM_OK);
+    static const struct {
+        char version[9];
+        bool first, second;
+    } cases[] = {{"20241004", true, false}, {"20241001", true, true}, {"20240901", false, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uvm_auto_free char *version = uvm_strdup(cases[i].version);
+        uvm_auto_free bool *needs = bundle_manifest_needs(m, is_version, version);
+        assert_int_equal(needs[0], cases[i].first);
+        assert_int_equal(needs[1], cases[i].second);
+    }
+}
+
+static const struct refusal compact_refusals[] = {
+    {"format", "1", "not of format 1"},
+    {"images/0/payload/member", "'r/20241004/disk1.img'", "of another image"},
+    {"images/0/payload/member", "'uvmirror/compact/" HEX64_B "'", "of another image"},
+    {"images/0/payload/member", "'uvmirror/compact/x/../" HEX64 "'", "of another image"},
+    {"images/0/payload/content", NULL, "\"content\""},
+    {"images/0/payload/content", "131071", "\"content\""},
+    {"images/0/payload/content", "-65536", "\"content\""},
+    {"images/0/payload/content", "1125899906908160", "\"content\""},
+    {"images/0/payload/base", NULL, "\"base\""},
+    {"images/0/payload/base", "[]", "\"base\""},
+    {"images/0/payload/base", BASE("20241004", HEX64_B), "its own base"},
+    {"images/0/payload/base", BASE("20241001", HEX64_B), "not before it"},
+    {"images/1/payload/base/sha256", "'" HEX64_B "'", "or another image"},
+    {"images/1/payload/base/sha256", "null", "has no checksum"},
+    {"images/1/payload/base/sha256", "'x'", "\"sha256\""},
+    {"images/1/payload/base/sha512", "'" HEX64 "'", "\"sha512\""},
+    {"images/1/payload/base/sha512", NULL, "\"sha512\""},
+    {"images/1/payload/base/product", "'a b'", "\"product\""},
+    {"images/1/payload/base/version", "''", "\"version\""},
+    {"images/1/payload/base/bytes", "131073", "\"bytes\""},
+    {"images/1/payload/base/bytes", NULL, "\"bytes\""},
+};
+
+static void test_compact_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof compact_refusals / sizeof *compact_refusals; i++) {
+        mirror_auto_json *root = compact_json();
+        refuse_changed(root, &compact_refusals[i]);
+    }
+}
+
+/* A plain payload is kept by nobody, so that none can refer to it. */
+static void test_a_plain_base(void **state)
+{
+    (void)state;
+    mirror_auto_json *root = compact_json(), *other = sample_json();
+    json_t *plain = json_object_get(json_array_get(json_object_get(other, "images"), 0), "payload");
+    json_object_set(json_array_get(json_object_get(root, "images"), 0), "payload", plain);
+    refuse_changed(root, &(struct refusal){"format", "2", "is not compact itself"});
 }
 
 /* Only the first of two streams would be checked against an origin that they share. */
@@ -477,6 +594,11 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_not_a_manifest),
         cmocka_unit_test(test_duplicates),
+        cmocka_unit_test(test_compact),
+        cmocka_unit_test(test_a_base_of_the_receiver),
+        cmocka_unit_test(test_what_must_be_read),
+        cmocka_unit_test(test_compact_refused),
+        cmocka_unit_test(test_a_plain_base),
         cmocka_unit_test(test_an_origin_of_two_streams),
         cmocka_unit_test(test_unknown_fields_are_ignored),
         cmocka_unit_test(test_not_carried),
