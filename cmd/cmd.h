@@ -46,7 +46,7 @@ struct cmd_command {
 };
 
 extern const struct cmd_command cmd_fetch, cmd_add, cmd_bundle, cmd_import, cmd_verify, cmd_show,
-    cmd_list, cmd_clean, cmd_publish, cmd_key, cmd_init, cmd_doctor;
+    cmd_list, cmd_clean, cmd_inventory, cmd_publish, cmd_key, cmd_init, cmd_doctor;
 
 /* Every command's options start with these. */
 struct cmd_common {

@@ -9,8 +9,8 @@
 #include "cmd/cmd.h"
 
 static const struct cmd_command *const commands[] = {
-    &cmd_fetch, &cmd_add,   &cmd_bundle, &cmd_import, &cmd_verify, &cmd_show,
-    &cmd_list,  &cmd_clean, &cmd_publish, &cmd_key,    &cmd_init,   &cmd_doctor,
+    &cmd_fetch, &cmd_add,       &cmd_bundle,  &cmd_import, &cmd_verify, &cmd_show,   &cmd_list,
+    &cmd_clean, &cmd_inventory, &cmd_publish, &cmd_key,    &cmd_init,   &cmd_doctor,
 };
 
 static const struct cmd_command *find_command(const char *name)

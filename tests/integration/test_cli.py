@@ -8,7 +8,7 @@ import pytest
 
 OLD = "20241004"
 COMMANDS = ["fetch", "add", "bundle", "import", "verify", "show", "list", "clean",
-            "publish", "key", "init", "doctor"]
+            "inventory", "publish", "key", "init", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
