@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import time
 
-MEGABYTE = 1 << 20
+MEGABYTE, MEGA = 1 << 20, 1e6
 UVMIRROR = os.environ.get("UVMIRROR", "uvmirror")
 
 
@@ -18,18 +18,20 @@ def shell(script, **variables):
 
 
 class Meter:
-    """Runs uvmirror and keeps its peak memory, in MiB."""
+    """Runs uvmirror and keeps its peak memory, in MiB, and the seconds of all CPUs that the last run
+    took."""
 
     def __init__(self, work):
         self.report = pathlib.Path(work) / "time"
-        self.peak = 0
+        self.peak = self.cpu = 0
 
     def __call__(self, *args, code=0):
-        done = subprocess.run(["/usr/bin/time", "-q", "-f", "%M", "-o", self.report, UVMIRROR,
+        done = subprocess.run(["/usr/bin/time", "-q", "-f", "%M %U %S", "-o", self.report, UVMIRROR,
                                *map(str, args)], check=False, stdin=subprocess.DEVNULL,
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert done.returncode == code, done.stderr.decode(errors="replace")
-        self.peak = max(self.peak, int(self.report.read_text().split()[-1]) / 1024)
+        peak, user, system = map(float, self.report.read_text().split()[-3:])
+        self.peak, self.cpu = max(self.peak, peak / 1024), user + system
 
 
 def seconds(step):
@@ -58,8 +60,8 @@ def compare(name, meter, rounds, goal, memory_goal, ours, by_hand, beside=None):
     beside = beside or {}
     meter.peak = 0
     fast, slow, *others = medians(rounds, ours, by_hand, *beside.values())
-    print(f"{name:26} {fast:6.2f} s  {slow:6.2f} s {fast / slow:7.2f}  <= {goal:3.1f} "
-          f"{meter.peak:10.0f} MiB    <= {memory_goal}", flush=True)
+    print(f"{name:26} {fast:6.2f} s  {slow:6.2f} s {fast / slow:7.2f}  <= {goal:<4g} "
+          f"{meter.peak:9.0f} MiB    <= {memory_goal}", flush=True)
     for other, time_of in zip(beside, others):
         print(f"  {other:24} {'':8}  {time_of:6.2f} s {fast / time_of:7.2f}", flush=True)
 
