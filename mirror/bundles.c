@@ -16,6 +16,7 @@
 
 #define FILE_MODE   0644
 #define BUNDLES_DIR "uvmirror/bundles"
+#define ID_PREFIX   "uvmirror-" /* of every bundle's id: a folder of another name is not ours */
 
 bool mirror_tree_keep(struct mirror_tree *t, const char *id, const char *name, const void *data,
                       size_t len, struct uvm_error *err)
@@ -121,5 +122,6 @@ void mirror_tree_drop_half_kept(struct mirror_tree *t, const char *last)
     if (fd < 0 || !mirror_tree_kept(t, &ids, &ignored))
         return;
     for (size_t i = 0; i < ids.count; i++)
-        drop_half_kept(t, fd, ids.items[i], last);
+        if (strncmp(ids.items[i], ID_PREFIX, strlen(ID_PREFIX)) == 0)
+            drop_half_kept(t, fd, ids.items[i], last);
 }

@@ -783,18 +783,20 @@ static void test_half_kept(void **state)
     uvm_auto_error err = UVM_ERROR_INIT;
     UVM_AUTO(mirror_tree_free) struct mirror_tree *tree = open_tree(dir);
     mirror_tree_drop_half_kept(tree, last); /* there is nothing yet */
-    assert_true(mirror_tree_keep(tree, "whole", "streams/v1/index.json", "{}", 2, &err));
-    assert_true(mirror_tree_keep(tree, "whole", last, "{}", 2, &err));
-    assert_true(mirror_tree_keep(tree, "whole", "uvmirror/.parts.sums.uvm-AbC123", "x", 1, &err));
-    assert_true(mirror_tree_keep(tree, "half", "streams/v1/index.json", "{}", 2, &err));
-    assert_true(mirror_tree_keep(tree, "half", "streams/v1/.p.json.uvm-AbC123", "x", 1, &err));
+    assert_true(mirror_tree_keep(tree, "uvmirror-whole", "streams/v1/index.json", "{}", 2, &err));
+    assert_true(mirror_tree_keep(tree, "uvmirror-whole", last, "{}", 2, &err));
+    assert_true(
+        mirror_tree_keep(tree, "uvmirror-whole", "uvmirror/.parts.sums.uvm-AbC123", "x", 1, &err));
+    assert_true(mirror_tree_keep(tree, "uvmirror-half", "streams/v1/index.json", "{}", 2, &err));
+    assert_true(
+        mirror_tree_keep(tree, "uvmirror-half", "streams/v1/.p.json.uvm-AbC123", "x", 1, &err));
     assert_true(uvm_file_replace(elsewhere, 0600, "x", 1, &err));
     assert_int_equal(symlink(outside, link), 0);
     mirror_tree_drop_half_kept(tree, last);
-    assert_true(there(dir, "uvmirror/bundles/whole/streams/v1/index.json"));
-    assert_true(there(dir, "uvmirror/bundles/whole/uvmirror/manifest.json"));
-    assert_false(there(dir, "uvmirror/bundles/whole/uvmirror/.parts.sums.uvm-AbC123"));
-    assert_false(there(dir, "uvmirror/bundles/half"));
+    assert_true(there(dir, "uvmirror/bundles/uvmirror-whole/streams/v1/index.json"));
+    assert_true(there(dir, "uvmirror/bundles/uvmirror-whole/uvmirror/manifest.json"));
+    assert_false(there(dir, "uvmirror/bundles/uvmirror-whole/uvmirror/.parts.sums.uvm-AbC123"));
+    assert_false(there(dir, "uvmirror/bundles/uvmirror-half"));
     assert_true(there(outside, "file"));
 }
 
