@@ -90,11 +90,19 @@ static bool is_held(const struct again *a, const struct bundle_cache *cache,
     return image->encoding == BUNDLE_NOT_CARRIED || mirror_tree_has(a->options->tree, image->image);
 }
 
+static bool has_compact(const struct bundle_manifest *m)
+{
+    for (size_t i = 0; i < m->image_count; i++)
+        if (m->images[i].encoding == BUNDLE_COMPACT)
+            return true;
+    return false;
+}
+
 static bool check_images(const struct again *a, struct uvm_error *err)
 {
     const struct bundle_manifest *m = a->draft.manifest;
     UVM_AUTO(bundle_cache_free) struct bundle_cache *cache = NULL;
-    if (!bundle_cache_open(a->options->tree, &cache, err))
+    if (has_compact(m) && !bundle_cache_open(a->options->tree, &cache, err))
         return false;
     for (size_t i = 0; i < m->image_count; i++) {
         if (is_held(a, cache, &m->images[i]))
