@@ -75,14 +75,16 @@ static void fetch_clear(struct fetch *f)
 /* An option that has to do with the bundle alone; NULL = none was given. */
 static const char *about_a_bundle(const struct cmd_outgoing_options *o)
 {
-    return o->output         ? "output"
-           : o->split        ? "split"
-           : o->sign_key     ? "sign-key"
-           : o->homedir      ? "homedir"
-           : o->format       ? "format"
-           : o->read_back    ? "read-back"
-           : o->no_read_back ? "no-read-back"
-                             : NULL;
+    return o->output           ? "output"
+           : o->split          ? "split"
+           : o->sign_key       ? "sign-key"
+           : o->homedir        ? "homedir"
+           : o->format         ? "format"
+           : o->read_back      ? "read-back"
+           : o->no_read_back   ? "no-read-back"
+           : o->compact        ? "compact"
+           : o->compress_level ? "compress-level"
+                               : NULL;
 }
 
 static bool check_options(const struct fetch_options *o, struct uvm_error *err)

@@ -140,7 +140,7 @@ def test_without_it_nothing_changes(publish, fetch, folder):
     (("--compress-level", "9"), b"is for --compact"),
     (("--compact", "--compress-level", "20"), b"at most 19"),
     (("--format", "3"), b"writes formats 1 to 2"),
-    (("--compact", "--no-bundle"), b"leaves nothing to --compact"),
+    (("--compact", "--no-bundle"), b"--no-bundle and --compact"),
 ])
 def test_options_that_do_not_fit(publish, fetch, options, words):
     publish(NEW)

@@ -124,11 +124,12 @@ def small_pool(bare_host):
         bare_host.pool().destroy()
 
 
+@pytest.mark.parametrize("options", [(), ("--keep-compressed",)], ids=["inflated", "as it came"])
 def test_the_disk_is_filled_meanwhile(uvmirror, make_bundle, make_image, bare_host, small_pool, site,
-                                      folder):
+                                      folder, options):
     """By somebody else, when there was room at the beginning: an error that says so, and nothing is left."""
     bundle = make_bundle("one", {VERSION: make_image("big", 16 << 20)})
-    arguments = ("import", "--keyring", site.keyring, bundle)
+    arguments = ("import", "--keyring", site.keyring, *options, bundle)
     uvmirror(*arguments, **strace("-s", "0", "-o", folder / "strace.log"))
     sent = pieces(folder / "strace.log")
     bare_host.retire(NAME)
