@@ -469,6 +469,10 @@ struct cmd_bundle_input {
 bool cmd_bundle_open(const struct cmd_common *common, const struct cmd_trust *trust,
                      const struct uvm_strings *arguments, enum bundle_purpose purpose,
                      struct cmd_bundle_input *ret_input, struct uvm_error *err);
+/* UVM_TRUST when it holds a stream whose vendor's signature nobody checked, unless that is accepted, or is
+ * checked here: whoever has the vendor's keys need not take the signer's word. */
+bool cmd_bundle_check_authentication(const struct cmd_bundle_input *input, bool no_authentication,
+                                     struct uvm_error *err);
 /* Checks a small member when it is the origin of a stream, or the checksum file of an image that the
  * site added, or the signature of one; other members are left to the reader. To be called for each
  * BUNDLE_ENTRY_MEMBER, in their order. */

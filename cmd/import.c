@@ -56,19 +56,6 @@ static void import_clear(struct import *i)
     cmd_import_drop_base(i);
 }
 
-/* Whoever has the vendor's keys checks for himself, and need not take the signer's word. */
-static bool check_authentication(const struct import *i, struct uvm_error *err)
-{
-    const struct bundle_manifest *m = bundle_reader_manifest(i->input.reader);
-    for (size_t n = 0; n < m->stream_count; n++)
-        if (!m->streams[n]->verified_by && !i->options->no_authentication && !i->input.vendor)
-            return uvm_fail(err, UVM_TRUST,
-                            "%s: stream %s was fetched without checking the vendor's signature "
-                            "(--no-authentication accepts that)",
-                            bundle_reader_name(i->input.reader), m->streams[n]->content_id);
-    return true;
-}
-
 static bool make_plan(struct import *i, struct uvm_error *err)
 {
     const struct import_options *o = i->options;
@@ -165,7 +152,8 @@ static bool import_bundle(const struct import_options *o, const struct pool_opti
     if (filters->count && !mirror_filters_new((const char *const *)filters->items, filters->count,
                                               NULL, &i.filters, err))
         return false;
-    bool ok = open_all(&i, pool, bundle, err) && check_authentication(&i, err) &&
+    bool ok = open_all(&i, pool, bundle, err) &&
+              cmd_bundle_check_authentication(&i.input, o->no_authentication, err) &&
               make_plan(&i, err) && import_and_clean(&i, &cleaned, err);
     cmd_import_describe(&i, &cleaned, receipt->tree);
     return ok;

@@ -86,6 +86,19 @@ bool cmd_bundle_open(const struct cmd_common *common, const struct cmd_trust *tr
     return true;
 }
 
+bool cmd_bundle_check_authentication(const struct cmd_bundle_input *input, bool no_authentication,
+                                     struct uvm_error *err)
+{
+    const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
+    for (size_t i = 0; i < m->stream_count; i++)
+        if (!m->streams[i]->verified_by && !no_authentication && !input->vendor)
+            return uvm_fail(err, UVM_TRUST,
+                            "%s: stream %s was fetched without checking the vendor's signature "
+                            "(--no-authentication accepts that)",
+                            bundle_reader_name(input->reader), m->streams[i]->content_id);
+    return true;
+}
+
 void cmd_bundle_clear(struct cmd_bundle_input *input)
 {
     bundle_reader_free(input->reader);

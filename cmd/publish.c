@@ -11,6 +11,7 @@ struct publish_options {
     struct cmd_trust trust;
     const char *tree, *sign_key, *homedir;
     unsigned max, grace;
+    bool no_authentication;
 };
 
 static const struct publish_options publish_defaults = {.max = 1, .grace = GRACE_SECONDS};
@@ -26,6 +27,9 @@ static const struct cmd_option publish_options[] = {
     {"allow-older", 0, CMD_FLAG, NULL,
      "take a bundle that is older than what was published, and go on from there",
      offsetof(struct publish_options, trust.allow_older)},
+    {"no-authentication", 0, CMD_FLAG, NULL,
+     "accept streams whose vendor signature nobody checked when they were fetched",
+     offsetof(struct publish_options, no_authentication)},
     {"sign-key", 0, CMD_TEXT, "KEY", "sign with this key, when there are several",
      offsetof(struct publish_options, sign_key)},
     {"homedir", 0, CMD_TEXT, "DIR", "the GnuPG home folder of the signing key",
@@ -55,8 +59,8 @@ static void close_base(struct publish *p)
 
 static void publish_clear(struct publish *p)
 {
+    cmd_bundle_clear(&p->input); /* its thread may still read the base */
     close_base(p);
-    cmd_bundle_clear(&p->input);
     free(p->releases);
 }
 
@@ -181,7 +185,8 @@ static bool publish_bundle(const struct publish_options *o, struct mirror_publis
     uvm_auto_strings bundle = {0};
     struct mirror_published done;
     uvm_strings_add(&bundle, argument);
-    if (!cmd_bundle_open(&o->common, &o->trust, &bundle, BUNDLE_READ, &p.input, err))
+    if (!cmd_bundle_open(&o->common, &o->trust, &bundle, BUNDLE_READ, &p.input, err) ||
+        !cmd_bundle_check_authentication(&p.input, o->no_authentication, err))
         return false;
     cmd_bundle_describe(&p.input, cmd_note);
     if (!begin(&p, err) || !publish_entries(&p, err) ||
