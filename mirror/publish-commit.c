@@ -67,6 +67,8 @@ static bool compose(struct next *n, struct uvm_error *err)
         const char *id = p->releases[i].content_id;
         if (!json_object_get(p->fresh, id))
             return uvm_fail(err, UVM_CONTENT, "the products file of stream %s never came", id);
+        if (!mirror_publish_check_fresh(p, &p->releases[i], err))
+            return uvm_prefix(err, "stream %s", id);
         json_object_set_new(n->trees, id, mirror_publish_merge(p, &p->releases[i]));
     }
     const char *content_id;

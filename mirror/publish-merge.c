@@ -59,6 +59,65 @@ bool mirror_publish_keeps(const struct mirror_publisher *p, const struct mirror_
            (p->options.max == 0 || count_newer(old, product, version) < p->options.max);
 }
 
+/* ---- what was verified ---- */
+
+struct proof {
+    const struct mirror_publisher *p;
+    const struct mirror_release *release;
+    size_t images; /* that are as the release has them */
+};
+
+static const struct mirror_image *find_image(const struct mirror_release *r,
+                                             const struct mirror_image *image)
+{
+    for (size_t i = 0; i < r->selection->count; i++) {
+        const struct mirror_product *product = &r->selection->products[i];
+        if (strcmp(product->name, image->product) != 0)
+            continue;
+        for (size_t k = 0; k < product->image_count; k++)
+            if (strcmp(product->images[k].version, image->version) == 0 &&
+                strcmp(product->images[k].item, image->item) == 0)
+                return &product->images[k];
+    }
+    return NULL;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool is_verified(void *opaque, const struct mirror_image *image, struct uvm_error *err)
+{
+    struct proof *proof = opaque;
+    const struct mirror_image *known = find_image(proof->release, image);
+    if (!uvm_go_on(proof->p->options.observer, err))
+        return false;
+    proof->images++;
+    if (known && strcmp(known->path, image->path) == 0 && known->size == image->size &&
+        same_text(known->sha256, image->sha256) && same_text(known->sha512, image->sha512) &&
+        json_equal(known->metadata, image->metadata))
+        return true;
+    uvm_auto_free char *title = mirror_image_title(image);
+    return uvm_fail(err, UVM_TRUST, "%s in the products file is not what the manifest says", title);
+}
+
+bool mirror_publish_check_fresh(const struct mirror_publisher *p,
+                                const struct mirror_release *release, struct uvm_error *err)
+{
+    struct proof proof = {p, release, 0};
+    size_t images = 0;
+    for (size_t i = 0; i < release->selection->count; i++)
+        images += release->selection->products[i].image_count;
+    if (!mirror_publish_each(json_object_get(p->fresh, release->content_id), is_verified, &proof,
+                             err))
+        return false;
+    return proof.images == images ||
+           uvm_fail(err, UVM_TRUST,
+                    "the products file has %zu of the %zu images that the manifest names",
+                    proof.images, images);
+}
+
 /* ---- merging ---- */
 
 /* Another release may have brought other items of the same version. */
@@ -127,8 +186,6 @@ struct walk {
 static bool visit(const struct walk *w, const struct mirror_pedigree *item, struct uvm_error *err)
 {
     struct mirror_image image = {0};
-    if (!json_object_get(item->nodes[MIRROR_ITEM], "path"))
-        return true;
     if (!mirror_pedigree_image(item, &image, err))
         return false;
     bool ok = w->each(w->opaque, &image, err);

@@ -278,7 +278,8 @@ bool mirror_publisher_products(struct mirror_publisher *p, const char *content_i
     if (!mirror_json_parse(text, len, &tree, err))
         return uvm_prefix(err, "stream %s", content_id);
     json_object_set_new(p->fresh, content_id, tree);
-    return true;
+    /* Whoever reads it would expand these, and see other images than were checked. */
+    return mirror_aliases_expand(tree, err) || uvm_prefix(err, "stream %s", content_id);
 }
 
 /* ---- what is here ---------------------------------------------------------------------------- */

@@ -57,6 +57,11 @@ bool mirror_publish_passed(const struct mirror_publisher *p, const char *content
 bool mirror_publish_keeps(const struct mirror_publisher *p, const struct mirror_release *release,
                           const struct mirror_product *product, const char *version);
 
+/* UVM_TRUST unless the products file that came has exactly the release's images, and says the same of each:
+ * it is the release that was verified. */
+bool mirror_publish_check_fresh(const struct mirror_publisher *p,
+                                const struct mirror_release *release, struct uvm_error *err);
+
 /* The products file of a release's stream as it is to be published. A new reference. */
 json_t *mirror_publish_merge(const struct mirror_publisher *p,
                              const struct mirror_release *release);

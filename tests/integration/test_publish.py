@@ -10,7 +10,7 @@ import time
 import pytest
 
 from bundles import Bundle
-from sample_mirror import CONTENT_ID, PRODUCT
+from sample_mirror import CONTENT_ID, INDEX_PATH, PRODUCT
 from web import Web
 
 FIRST, SECOND, THIRD = "20241004", "20241018", "20241101"
@@ -175,6 +175,56 @@ def test_a_stranger_publishes_nothing(make_bundle, make_image, publish, tree, uv
     uvmirror("publish", "--tree", tree, "--keyring", stranger.keyring, "--state-dir", site.state,
              bundle, code=4)
     assert files(tree) == []
+
+
+def lie(bundle, site, change):
+    """Signs a bundle anew whose own products file is changed, and whose manifest is as it was."""
+    name, parts = f"streams/v1/{CONTENT_ID}.json", Bundle.read(bundle)
+    products = json.loads(parts[name])
+    change(products, products["products"][PRODUCT]["versions"])
+    parts.change(site.key, name, json.dumps(products).encode())
+    return parts.save(bundle.with_name("lie.tar.zst"))
+
+
+def old_as_new(_, listed):
+    listed[SECOND]["items"] = listed[FIRST]["items"]
+
+
+def old_by_an_alias(products, listed):
+    (first,), (second,) = (listed[version]["items"].values() for version in (FIRST, SECOND))
+    products["_aliases"] = {"path": {first["path"]: first, second["path"]: first}}
+
+
+def without_the_new(_, listed):
+    del listed[SECOND]
+
+
+def one_without_a_path(_, listed):
+    listed[SECOND]["items"]["more"] = {"ftype": "more"}
+
+
+@pytest.mark.parametrize("change, code", [(old_as_new, 4), (old_by_an_alias, 4), (without_the_new, 4),
+                                          (one_without_a_path, 5)])
+def test_the_products_file_is_what_was_verified(make_bundle, make_image, publish, tree, site, vendor,
+                                                change, code):
+    """A fetch host that was taken over signs anything; the vendor's check is of the manifest."""
+    bundle = make_bundle("b", {FIRST: make_image("a"), SECOND: make_image("b")}, "--max", "2",
+                         "release=noble")
+    check = ("--max", "2", "--require-origin", "--origin-keyring", vendor.keyring)
+    publish(*check, lie(bundle, site, change), code=code)
+    assert files(tree) == []
+    publish(*check, bundle)
+
+
+def test_a_stream_that_nobody_verified(mirror, make_image, fetch, publish, tree, folder):
+    mirror.add_image(FIRST, make_image("a"))
+    mirror.write()
+    bundle = folder / "b.tar.zst"
+    fetch("--no-authentication", "--path", f"{INDEX_PATH}.json", "-o", bundle, "release=noble")
+    assert b"without checking the vendor's signature" in publish(bundle, code=4).err
+    assert files(tree) == []
+    publish("--no-authentication", bundle)
+    assert list(versions(tree)) == [FIRST]
 
 
 def test_files_of_others_are_not_touched(make_bundle, make_image, publish, tree):
