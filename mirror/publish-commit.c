@@ -79,11 +79,22 @@ static bool compose(struct next *n, struct uvm_error *err)
             return uvm_prefix(err, "stream %s", content_id);
         name_products(n, content_id, tree);
     }
-    json_object_set_new(n->paths, MIRROR_PUBLISH_PAGE, json_true());
+    const char *const ends[] = {MIRROR_PUBLISH_INDEX, MIRROR_PUBLISH_SIGNED_INDEX,
+                                MIRROR_PUBLISH_PAGE};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        json_object_set_new(n->paths, ends[i], json_true());
     return true;
 }
 
-/* What will stand here is on record before it does. */
+/* A page that somebody else made stays his. */
+static bool is_others(const struct mirror_publisher *p, const char *path)
+{
+    return strcmp(path, MIRROR_PUBLISH_PAGE) == 0 && !mirror_publish_made(p, path) &&
+           !mirror_publish_vacant(p, path);
+}
+
+/* What will stand here is on record before it does. What the old index names is not dropped yet: clients
+ * read that until the new one is there, however long this takes. */
 static bool note_files(struct next *n, struct mirror_published *done, struct uvm_error *err)
 {
     struct mirror_publisher *p = n->p;
@@ -98,10 +109,10 @@ static bool note_files(struct next *n, struct mirror_published *done, struct uvm
     }
     json_object_foreach(n->paths, path, value)
     {
-        if (!json_object_get(p->files, path) && strcmp(path, MIRROR_PUBLISH_PAGE) != 0)
+        if (!mirror_publish_made(p, path) && !is_others(p, path))
             json_object_set_new(p->files, path, json_object());
     }
-    done->dropped = mirror_publish_drop(p, n->paths);
+    mirror_publish_keep(p, n->paths);
     return mirror_publish_save(p, err);
 }
 
@@ -201,18 +212,16 @@ static bool write_index(const struct next *n, struct uvm_error *err)
     uvm_auto_free char *plain = index_text(n, suffixes[0]);
     uvm_auto_free char *other = index_text(n, suffixes[1]);
     return write_both(n->p,
-                      (const char *const[]){STREAMS_DIR "/index.json", STREAMS_DIR "/index.sjson"},
+                      (const char *const[]){MIRROR_PUBLISH_INDEX, MIRROR_PUBLISH_SIGNED_INDEX},
                       (const char *const[]){plain, other}, err);
 }
 
-/* A page that somebody else made stays. */
 static bool write_page(const struct next *n, struct uvm_error *err)
 {
     struct mirror_publisher *p = n->p;
     uvm_auto_free char *path = uvm_format("%s/" MIRROR_PUBLISH_PAGE, p->dir);
-    if (!json_object_get(p->files, MIRROR_PUBLISH_PAGE) && access(path, F_OK) == 0)
+    if (!mirror_publish_made(p, MIRROR_PUBLISH_PAGE))
         return true;
-    json_object_set_new(p->files, MIRROR_PUBLISH_PAGE, json_object());
     uvm_auto_free char *page =
         mirror_publish_page(n->trees, uvm_signer_fingerprint(p->options.signer), p->options.now);
     return uvm_file_replace(path, FILE_MODE, page, strlen(page), err);
@@ -238,6 +247,18 @@ static void note_seen(struct mirror_publisher *p, const struct mirror_release *r
     }
 }
 
+/* From now on, and not from when this run began, nothing leads to what the old index named. */
+static bool drop_rest(const struct next *n, struct mirror_published *done, struct uvm_error *err)
+{
+    struct mirror_publisher *p = n->p;
+    time_t now = time(NULL);
+    done->dropped = mirror_publish_drop(p, n->paths, now);
+    if (!mirror_publish_save(p, err))
+        return false;
+    done->removed = mirror_publish_sweep(p, now);
+    return mirror_publish_save(p, err);
+}
+
 static bool carry_out(struct next *n, struct mirror_published *done, struct uvm_error *err)
 {
     struct mirror_publisher *p = n->p;
@@ -249,8 +270,7 @@ static bool carry_out(struct next *n, struct mirror_published *done, struct uvm_
         return false;
     json_object_update(p->trees, n->trees);
     done->images = n->images;
-    done->removed = mirror_publish_sweep(p);
-    return mirror_publish_save(p, err);
+    return drop_rest(n, done, err);
 }
 
 bool mirror_publisher_commit(struct mirror_publisher *p, struct mirror_published *ret_published,

@@ -122,32 +122,51 @@ bool mirror_publish_has(const struct mirror_publisher *p, const struct mirror_im
     return there && same && (uint64_t)st.st_size == image->size;
 }
 
-size_t mirror_publish_drop(struct mirror_publisher *p, const json_t *named)
+bool mirror_publish_made(const struct mirror_publisher *p, const char *path)
+{
+    return json_object_get(p->files, path) != NULL;
+}
+
+bool mirror_publish_vacant(const struct mirror_publisher *p, const char *path)
+{
+    struct stat st;
+    return !mirror_beneath_stat(p->root_fd, path, &st) && errno == ENOENT;
+}
+
+void mirror_publish_keep(struct mirror_publisher *p, const json_t *named)
+{
+    const char *path;
+    json_t *file;
+    json_object_foreach(p->files, path, file)
+    {
+        if (json_object_get(named, path))
+            json_object_del(file, "dropped");
+    }
+}
+
+size_t mirror_publish_drop(struct mirror_publisher *p, const json_t *named, time_t now)
 {
     size_t dropped = 0;
     const char *path;
     json_t *file;
     json_object_foreach(p->files, path, file)
     {
-        if (json_object_get(named, path)) {
-            json_object_del(file, "dropped");
-        } else if (!json_object_get(file, "dropped")) {
-            json_object_set_new(file, "dropped", json_integer((json_int_t)p->options.now));
-            dropped += json_object_get(file, "size") != NULL;
-        }
+        if (json_object_get(named, path) || json_object_get(file, "dropped"))
+            continue;
+        json_object_set_new(file, "dropped", json_integer((json_int_t)now));
+        dropped += json_object_get(file, "size") != NULL;
     }
     return dropped;
 }
 
 /* A clock that was set back does not shorten anybody's time. */
-static bool is_over(const struct mirror_publisher *p, const json_t *file)
+static bool is_over(const struct mirror_publisher *p, const json_t *file, time_t now)
 {
     const json_t *dropped = json_object_get(file, "dropped");
-    return dropped &&
-           p->options.now - (time_t)json_integer_value(dropped) > (time_t)p->options.grace_seconds;
+    return dropped && now - (time_t)json_integer_value(dropped) > (time_t)p->options.grace_seconds;
 }
 
-size_t mirror_publish_sweep(struct mirror_publisher *p)
+size_t mirror_publish_sweep(struct mirror_publisher *p, time_t now)
 {
     size_t removed = 0;
     const char *path;
@@ -156,7 +175,7 @@ size_t mirror_publish_sweep(struct mirror_publisher *p)
     json_object_foreach_safe(p->files, next, path, file)
     {
         uvm_auto_error err = UVM_ERROR_INIT;
-        if (!is_over(p, file))
+        if (!is_over(p, file, now))
             continue;
         if (!mirror_path_check(path, &err) || !mirror_beneath_remove(p->root_fd, path, &err)) {
             uvm_warning(p->options.observer, "%s stays: %s", path, err.message);

@@ -154,6 +154,18 @@ bool mirror_publisher_wants(const struct mirror_publisher *p, const struct mirro
            !mirror_publish_has(p, image, NULL);
 }
 
+/* What is hidden (.uvmirror, .htaccess) or the page is the tree's own, or the web server's. */
+static bool check_path(const struct mirror_image *image, struct uvm_error *err)
+{
+    size_t len = strlen(MIRROR_PUBLISH_PAGE);
+    bool page = strncmp(image->path, MIRROR_PUBLISH_PAGE, len) == 0 &&
+                (image->path[len] == '/' || image->path[len] == 0);
+    if (!page && image->path[0] != '.' && !strstr(image->path, "/."))
+        return true;
+    uvm_auto_free char *shown = uvm_printable(image->path);
+    return uvm_fail(err, UVM_CONTENT, "%s is no path that an image may be published under", shown);
+}
+
 /* An image that is published already, compared with one that comes. */
 struct comparison {
     const struct mirror_image *image;
@@ -177,6 +189,8 @@ static bool check_image(const struct mirror_publisher *p, const struct mirror_re
     bool other = false;
     if (!release_of(p, image))
         return true;
+    if (!check_path(image, err))
+        return false;
     mirror_publish_has(p, image, &other);
     if (other)
         return uvm_fail(err, UVM_CONTENT,
@@ -203,6 +217,19 @@ static bool check_all(struct mirror_publisher *p, uint64_t *ret_bytes, struct uv
     return true;
 }
 
+/* Whose tree this is: clients of somebody else's index must not find another one in its place. */
+static bool check_index(const struct mirror_publisher *p, struct uvm_error *err)
+{
+    const char *const paths[] = {MIRROR_PUBLISH_INDEX, MIRROR_PUBLISH_SIGNED_INDEX};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        if (!mirror_publish_made(p, paths[i]) && !mirror_publish_vacant(p, paths[i]))
+            return uvm_fail(err, UVM_CONTENT,
+                            "%s/%s is there and was not published by this command: the folder has "
+                            "an index of somebody else's",
+                            p->dir, paths[i]);
+    return true;
+}
+
 static bool check_room(const struct mirror_publisher *p, uint64_t need, struct uvm_error *err)
 {
     uint64_t there = 0;
@@ -222,7 +249,8 @@ bool mirror_publisher_begin(struct mirror_publisher *p, const struct mirror_rele
     mirror_publish_forget(p);
     p->releases = releases;
     p->release_count = count;
-    return look_for_older(p, err) && check_all(p, &bytes, err) && check_room(p, bytes, err);
+    return check_index(p, err) && look_for_older(p, err) && check_all(p, &bytes, err) &&
+           check_room(p, bytes, err);
 }
 
 /* ---- taking in ------------------------------------------------------------------------------- */

@@ -7,6 +7,10 @@
 #define MIRROR_PUBLISH_DIR  ".uvmirror"
 #define MIRROR_PUBLISH_PAGE "index.html"
 
+/* The index without and with a signature. */
+#define MIRROR_PUBLISH_INDEX        "streams/v1/index.json"
+#define MIRROR_PUBLISH_SIGNED_INDEX "streams/v1/index.sjson"
+
 struct mirror_publisher {
     struct mirror_publish_options options;
     char *dir;
@@ -14,7 +18,7 @@ struct mirror_publisher {
     /*
      * The record. Of every file that was made here, also before it is in place:
      *     files    {path: {"size": N, "sha256": HEX or null, "sha512": HEX or null, "dropped": T}}
-     * with "dropped" since no index names it. Of every stream
+     * with "dropped" since no index names it, and without size and checksums when it is no image. Of every stream
      *     streams  {content id: {"file": "streams/v1/<content id>.<hex>",
      *                            "products": {name: {"updated": N, "serial": N}}}}
      */
@@ -42,11 +46,18 @@ bool mirror_publish_save(const struct mirror_publisher *p, struct uvm_error *err
 bool mirror_publish_has(const struct mirror_publisher *p, const struct mirror_image *image,
                         bool *ret_other);
 
-/* Notes which files no index names from now on. `named` holds the paths that one does. Returns how many
- * were dropped by that. */
-size_t mirror_publish_drop(struct mirror_publisher *p, const json_t *named);
+/* Whether a file was made here. */
+bool mirror_publish_made(const struct mirror_publisher *p, const char *path);
+/* Whether nothing is at a path, not even something that was made here. */
+bool mirror_publish_vacant(const struct mirror_publisher *p, const char *path);
+
+/* Notes that an index names these files again, or will soon: {path: true}. */
+void mirror_publish_keep(struct mirror_publisher *p, const json_t *named);
+/* Notes which files no index names from now on. `named` holds the paths that the index in place does.
+ * Returns how many were dropped by that. */
+size_t mirror_publish_drop(struct mirror_publisher *p, const json_t *named, time_t now);
 /* Removes those whose time of grace is over. Returns how many. */
-size_t mirror_publish_sweep(struct mirror_publisher *p);
+size_t mirror_publish_sweep(struct mirror_publisher *p, time_t now);
 
 /* ---- products (publish-merge.c) -------------------------------------------------------------- */
 

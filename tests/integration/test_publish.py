@@ -236,6 +236,27 @@ def test_files_of_others_are_not_touched(make_bundle, make_image, publish, tree)
     assert (tree / "index.html").read_text() == "ours" and (tree / "robots.txt").exists()
 
 
+@pytest.mark.parametrize("name", ["index.json", "index.sjson"])
+def test_an_index_of_somebody_else_stays(make_bundle, make_image, publish, tree, name):
+    (tree / "streams/v1").mkdir(parents=True)
+    (tree / "streams/v1" / name).write_text("ours", encoding="ascii")
+    result = publish(make_bundle("one", {FIRST: make_image("a")}), code=5)
+    assert b"an index of somebody else's" in result.err
+    assert (tree / "streams/v1" / name).read_text() == "ours" and len(files(tree)) == 1
+
+
+@pytest.mark.parametrize("path", ["index.html", ".htaccess", "images/.hidden/a.img",
+                                  ".uvmirror/published.json"])
+def test_an_image_is_no_file_of_the_tree_itself(mirror, make_bundle, make_image, publish, tree, path):
+    file = pathlib.Path(mirror.path(path))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(make_image("a").read_bytes())
+    mirror.add_image(FIRST, make_image("a"))["path"] = path
+    result = publish(make_bundle("one", {}), code=5)
+    assert b"is no path that an image may be published under" in result.err
+    assert files(tree) == []
+
+
 def test_a_file_in_the_way_is_not_replaced(make_bundle, make_image, publish, tree):
     bundle = make_bundle("one", {FIRST: make_image("a")})
     path = Bundle.read(bundle).manifest["images"][0]["path"]
@@ -270,7 +291,41 @@ def test_a_tree_is_needed(uvmirror, site, make_bundle, make_image):
     assert b"--tree" in result.err
 
 
-def test_killed_at_any_moment(make_bundle, make_image, publish, tree, uvmirror, site, client):
+@pytest.fixture
+def kill(uvmirror, site, tree):
+    """kill(call, n, bundle): publishes it, and dies in the n-th such system call."""
+
+    def run(call, when, bundle):
+        command = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e",
+                   f"inject={call}:signal=KILL:when={when}", uvmirror.path, "publish", "--tree", tree,
+                   "--keyring", site.keyring, "--state-dir", site.state, bundle]
+        subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+
+    return run
+
+
+def test_the_time_of_grace_begins_with_the_next_index(make_bundle, make_image, publish, tree, kill):
+    publish(make_bundle("one", {FIRST: make_image("a")}))
+    second = make_bundle("two", {SECOND: make_image("b")})
+    index_text = (tree / "streams/v1/index.json").read_bytes()
+    kill("rename", 6, second)
+    assert (tree / "streams/v1/index.json").read_bytes() == index_text
+    assert "dropped" not in (tree / ".uvmirror/published.json").read_text(encoding="utf-8")
+    publish(second)
+    assert "dropped" in (tree / ".uvmirror/published.json").read_text(encoding="utf-8")
+
+
+def test_a_page_stays_ours_after_a_crash(make_bundle, make_image, publish, tree, kill):
+    first, second = (make_bundle(name, {version: make_image(name)})
+                     for name, version in (("a", FIRST), ("b", SECOND)))
+    kill("rename", 9, first)
+    assert FIRST in (tree / "index.html").read_text(encoding="utf-8")
+    publish(second)
+    assert SECOND in (tree / "index.html").read_text(encoding="utf-8")
+
+
+def test_killed_at_any_moment(make_bundle, make_image, publish, tree, kill, client):
     """Whatever was killed, a client finds what it found before or what is new; and the next run
     ends well."""
     publish(make_bundle("one", {FIRST: make_image("a")}))
@@ -278,11 +333,7 @@ def test_killed_at_any_moment(make_bundle, make_image, publish, tree, uvmirror, 
     points = [("renameat", 1), ("rename", 1), ("rename", 2), ("rename", 3), ("rename", 5),
               ("rename", 6), ("rename", 7), ("unlinkat", 1)]
     for call, when in points:
-        command = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e",
-                   f"inject={call}:signal=KILL:when={when}", uvmirror.path, "publish", "--tree", tree,
-                   "--keyring", site.keyring, "--state-dir", site.state, second]
-        subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL)
+        kill(call, when, second)
         assert list(versions(tree)) in ([FIRST], [SECOND])
         client()
     publish(second)
