@@ -99,6 +99,18 @@ static bool wants(void *opaque, const struct bundle_image *image)
     return mirror_publisher_wants(p->publisher, image->image);
 }
 
+/* The first of a payload's images was taken in: others of the same bytes have paths of their own. */
+static bool share_payload(struct publish *p, const struct bundle_entry *entry, size_t first,
+                          struct uvm_error *err)
+{
+    for (size_t i = first + 1; i < entry->image_count; i++)
+        if (wants(p, entry->images[i]) &&
+            !mirror_publisher_same(p->publisher, entry->images[first]->image,
+                                   entry->images[i]->image, err))
+            return false;
+    return true;
+}
+
 static bool publish_payload(struct publish *p, const struct bundle_entry *entry,
                             struct uvm_error *err)
 {
@@ -112,7 +124,8 @@ static bool publish_payload(struct publish *p, const struct bundle_entry *entry,
         if (!wants(p, entry->images[i]))
             continue;
         return bundle_reader_image(p->input.reader, &options, &bytes, err) &&
-               mirror_publisher_image(p->publisher, entry->images[i]->image, bytes, err);
+               mirror_publisher_image(p->publisher, entry->images[i]->image, bytes, err) &&
+               share_payload(p, entry, i, err);
     }
     /* The reader checks it all the same; a later one may refer to it. */
     return bundle_reader_pass(p->input.reader, &options, err);

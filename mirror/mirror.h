@@ -641,6 +641,11 @@ bool mirror_publisher_wants(const struct mirror_publisher *p, const struct mirro
 bool mirror_publisher_image(struct mirror_publisher *p, const struct mirror_image *image,
                             struct uvm_reader bytes, struct uvm_error *err);
 
+/* Another image that is wanted has the bytes of one that was taken in. UVM_CONTENT when its checksums say
+ * otherwise. */
+bool mirror_publisher_same(struct mirror_publisher *p, const struct mirror_image *image,
+                           const struct mirror_image *other, struct uvm_error *err);
+
 /* The products file of a release's stream, reduced to its images (mirror_stream_reduce), verified. */
 bool mirror_publisher_products(struct mirror_publisher *p, const char *content_id, const void *text,
                                size_t len, struct uvm_error *err);

@@ -104,6 +104,7 @@ static bool note_files(struct next *n, struct mirror_published *done, struct uvm
     {
         mirror_auto_json *file = json_copy(value);
         json_object_del(file, "name");
+        json_object_set_new(value, "made", json_boolean(mirror_publish_made(p, path)));
         json_object_set(p->files, path, file);
         done->added++;
     }
@@ -116,16 +117,38 @@ static bool note_files(struct next *n, struct mirror_published *done, struct uvm
     return mirror_publish_save(p, err);
 }
 
-static bool place_image(const struct mirror_publisher *p, const char *path, const char *name,
+/* As link(2) and unlink(2) where there is no such renaming. */
+static bool rename_new(int from_fd, const char *name, int to_fd, const char *to)
+{
+    struct stat st;
+    if (renameat2(from_fd, name, to_fd, to, RENAME_NOREPLACE) == 0)
+        return true;
+    if (errno != EINVAL && errno != ENOSYS)
+        return false;
+    if (linkat(from_fd, name, to_fd, to, 0) == 0)
+        return true; /* its first name goes with the other incoming files */
+    if (errno == EEXIST || fstatat(to_fd, to, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        errno = EEXIST;
+        return false;
+    }
+    return renameat(from_fd, name, to_fd, to) == 0;
+}
+
+/* Only what was on record before this change is replaced: it is ours. */
+static bool place_image(const struct mirror_publisher *p, const char *path, const json_t *file,
                         struct uvm_error *err)
 {
+    const char *name = json_string_value(json_object_get(file, "name"));
+    uvm_auto_free char *full = uvm_format("%s/%s", p->dir, path);
     uvm_auto_fd folder = -1;
     const char *last = NULL;
     if (!mirror_beneath_parent(p->root_fd, path, &folder, &last, err))
         return false;
-    if (renameat(p->incoming_fd, name, folder, last) < 0 || fsync(folder) < 0)
-        return uvm_fail_errno(err, UVM_FAILED, "%s/%s", p->dir, path);
-    return true;
+    bool made = json_is_true(json_object_get(file, "made"));
+    if (made ? renameat(p->incoming_fd, name, folder, last) < 0
+             : !rename_new(p->incoming_fd, name, folder, last))
+        return uvm_fail_errno(err, UVM_FAILED, "%s", full);
+    return uvm_sync_dir_of(full, err);
 }
 
 static bool place_images(const struct mirror_publisher *p, struct uvm_error *err)
@@ -134,7 +157,7 @@ static bool place_images(const struct mirror_publisher *p, struct uvm_error *err
     json_t *file;
     json_object_foreach(p->incoming, path, file)
     {
-        if (!place_image(p, path, json_string_value(json_object_get(file, "name")), err))
+        if (!place_image(p, path, file, err))
             return false;
     }
     return true;

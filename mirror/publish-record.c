@@ -116,10 +116,11 @@ bool mirror_publish_has(const struct mirror_publisher *p, const struct mirror_im
 {
     const json_t *file = json_object_get(p->files, image->path);
     struct stat st;
-    bool there = mirror_beneath_stat(p->root_fd, image->path, &st), same = is_image(file, image);
+    bool regular = mirror_beneath_stat(p->root_fd, image->path, &st);
+    bool there = regular || errno != ENOENT, same = is_image(file, image);
     if (ret_other)
-        *ret_other = there && !same;
-    return there && same && (uint64_t)st.st_size == image->size;
+        *ret_other = there && !(regular && same);
+    return regular && same && (uint64_t)st.st_size == image->size;
 }
 
 bool mirror_publish_made(const struct mirror_publisher *p, const char *path)

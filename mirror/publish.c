@@ -21,6 +21,7 @@
 
 #define FOLDER_MODE  0755
 #define FILE_MODE    0644
+#define COPY_BYTES   ((size_t)1 << 20)
 #define INCOMING_DIR MIRROR_PUBLISH_DIR "/incoming"
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -42,15 +43,33 @@ void mirror_publisher_free(struct mirror_publisher *p)
     free(p);
 }
 
+/* A link in the place of one of the tree's own folders would have files written elsewhere. */
+static bool check_links(const struct mirror_publisher *p, struct uvm_error *err)
+{
+    const char *const own[] = {MIRROR_PUBLISH_DIR, INCOMING_DIR, "streams", "streams/v1"};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        struct stat st;
+        if (fstatat(p->root_fd, own[i], &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
+            return uvm_fail(err, UVM_CONTENT, "%s/%s is a symbolic link, and must be a folder",
+                            p->dir, own[i]);
+    }
+    return true;
+}
+
 static bool open_folders(struct mirror_publisher *p, struct uvm_error *err)
 {
     uvm_auto_free char *incoming = uvm_format("%s/" INCOMING_DIR, p->dir);
     uvm_auto_free char *lock = uvm_format("%s/" MIRROR_PUBLISH_DIR "/lock", p->dir);
-    if (!uvm_make_dirs(incoming, FOLDER_MODE, err) || !uvm_lock_file(lock, &p->lock_fd, err))
+    if (!uvm_make_dirs(p->dir, FOLDER_MODE, err))
         return false;
     p->root_fd = open(p->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    p->incoming_fd = open(incoming, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (p->root_fd < 0 || p->incoming_fd < 0)
+    if (p->root_fd < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "cannot open %s", p->dir);
+    if (!check_links(p, err) || !uvm_make_dirs(incoming, FOLDER_MODE, err) ||
+        !uvm_lock_file(lock, &p->lock_fd, err))
+        return false;
+    p->incoming_fd = mirror_beneath_open(p->root_fd, INCOMING_DIR, O_RDONLY | O_DIRECTORY, 0);
+    if (p->incoming_fd < 0)
         return uvm_fail_errno(err, UVM_FAILED, "cannot open %s", p->dir);
     return uvm_remove_below(p->incoming_fd, err); /* of a run that died */
 }
@@ -296,6 +315,45 @@ bool mirror_publisher_image(struct mirror_publisher *p, const struct mirror_imag
                         json_pack("{s:s, s:I, s:s, s:s?}", "name", name, "size",
                                   (json_int_t)image->size, "sha256", sums.sha256_hex, "sha512",
                                   image->sha512));
+    return true;
+}
+
+/* A link where the file system knows them, else a copy. */
+static bool share(const struct mirror_publisher *p, const char *from, const char *to,
+                  struct uvm_error *err)
+{
+    if (linkat(p->incoming_fd, from, p->incoming_fd, to, 0) == 0)
+        return true;
+    uvm_auto_fd in = openat(p->incoming_fd, from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    uvm_auto_fd out =
+        openat(p->incoming_fd, to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+    uvm_auto_free char *data = uvm_alloc(COPY_BYTES);
+    ssize_t n = in < 0 || out < 0 ? -1 : 1;
+    while (n > 0 && uvm_go_on(p->options.observer, err)) {
+        n = read(in, data, COPY_BYTES);
+        if (n > 0 && !uvm_write_all(out, data, (size_t)n, err))
+            return false;
+    }
+    if (n > 0)
+        return false; /* interrupted */
+    if (n < 0 || fsync(out) < 0)
+        return uvm_fail_errno(err, UVM_FAILED, "%s/" INCOMING_DIR, p->dir);
+    return true;
+}
+
+bool mirror_publisher_same(struct mirror_publisher *p, const struct mirror_image *image,
+                           const struct mirror_image *other, struct uvm_error *err)
+{
+    json_t *file = json_object_get(p->incoming, image->path);
+    if (!file || !mirror_same_content(image, other))
+        return uvm_fail(err, UVM_CONTENT, "%s and %s are not the same bytes", other->path,
+                        image->path);
+    uvm_auto_free char *name = uvm_format("%zu", json_object_size(p->incoming));
+    if (!share(p, json_string_value(json_object_get(file, "name")), name, err))
+        return false;
+    json_t *copy = json_copy(file);
+    json_object_set_new(copy, "name", json_string(name));
+    json_object_set_new(p->incoming, other->path, copy);
     return true;
 }
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import pathlib
 import subprocess
 import threading
@@ -264,6 +265,41 @@ def test_a_file_in_the_way_is_not_replaced(make_bundle, make_image, publish, tre
     (tree / path).write_text("ours", encoding="ascii")
     assert b"is there with another content" in publish(bundle, code=5).err
     assert (tree / path).read_text() == "ours"
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
+def test_whatever_is_in_the_way_is_not_replaced(make_bundle, make_image, publish, tree, kind):
+    bundle = make_bundle("one", {FIRST: make_image("a")})
+    place = tree / Bundle.read(bundle).manifest["images"][0]["path"]
+    place.parent.mkdir(parents=True)
+    {"link": lambda: place.symlink_to("nowhere"), "fifo": lambda: os.mkfifo(place),
+     "folder": place.mkdir}[kind]()
+    assert b"is there with another content" in publish(bundle, code=5).err
+    assert not place.is_file() and os.path.lexists(place)
+
+
+@pytest.mark.parametrize("name", [".uvmirror", ".uvmirror/incoming", "streams", "streams/v1"])
+def test_a_link_is_none_of_its_folders(make_bundle, make_image, publish, tree, folder, name):
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "ours").write_text("ours", encoding="ascii")
+    (tree / name).parent.mkdir(parents=True)
+    (tree / name).symlink_to(elsewhere)
+    result = publish(make_bundle("one", {FIRST: make_image("a")}), code=5)
+    assert b"is a symbolic link" in result.err
+    assert [path.name for path in elsewhere.iterdir()] == ["ours"]
+
+
+@pytest.mark.parametrize("options", [(), ("--compact",)])
+def test_two_paths_with_the_same_bytes(mirror, make_bundle, make_image, publish, tree, client, options):
+    mirror.add_image(FIRST, make_image("a"))
+    publish(make_bundle("b", {FIRST: make_image("a")}, *options, "release~(noble|jammy)", product=JAMMY,
+                        release="jammy", number="22.04", title="22.04"))
+    paths = [*versions(tree).values(), *versions(tree, JAMMY).values()]
+    assert len(set(paths)) == 2
+    for path in paths:
+        assert (tree / path).read_bytes() == make_image("a").read_bytes()
+    client("release~(noble|jammy)")
 
 
 def test_the_page_for_people(make_bundle, make_image, publish, tree, mirror):
