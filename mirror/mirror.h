@@ -630,7 +630,8 @@ UVM_DEFINE_AUTO(struct mirror_publisher *, mirror_publisher_free)
 
 /* Begins a change: which images are new. Releases are borrowed until its end. Products that are older
  * than what was published of them are passed over with a warning; UVM_TRUST when nothing else is left.
- * UVM_CONTENT when a product and version, or a path, is here with another content. */
+ * UVM_CONTENT when a product and version, or a path, is here with another content, when a path is the tree's
+ * own, or when the index that is here is somebody else's. */
 bool mirror_publisher_begin(struct mirror_publisher *p, const struct mirror_release *releases,
                             size_t count, struct uvm_error *err);
 
@@ -663,8 +664,9 @@ struct mirror_published {
 
 /* Ends it: every image in place, then products, then the index. Of each product that a release names
  * completely the newest `max` versions that it lists stay, of others the newest `max`; products that it
- * does not name are left alone. Then files go whose time of grace is over. UVM_CONTENT, and nothing
- * changed, when an image that is named never came. */
+ * does not name are left alone. Then files go whose time of grace is over. Nothing changed with UVM_CONTENT,
+ * when an image that is named never came; UVM_TRUST, when a products file is not what its release says;
+ * UVM_SPACE, when a file would be over MIRROR_JSON_MAX. */
 bool mirror_publisher_commit(struct mirror_publisher *p, struct mirror_published *ret_published,
                              struct uvm_error *err);
 

@@ -34,6 +34,8 @@ static void next_clear(struct next *n)
 static bool name_image(void *opaque, const struct mirror_image *image, struct uvm_error *err)
 {
     struct next *n = opaque;
+    if (!uvm_go_on(n->p->options.observer, err))
+        return false;
     if (!json_object_get(n->p->incoming, image->path) && !mirror_publish_has(n->p, image, NULL)) {
         uvm_auto_free char *title = mirror_image_title(image);
         return uvm_fail(err, UVM_CONTENT,
@@ -46,9 +48,20 @@ static bool name_image(void *opaque, const struct mirror_image *image, struct uv
     return true;
 }
 
-static void name_products(struct next *n, const char *content_id, json_t *tree)
+/* What would be too long to be read again. */
+static bool check_length(const char *text, const char *what, struct uvm_error *err)
+{
+    return strlen(text) <= MIRROR_JSON_MAX ||
+           uvm_fail(err, UVM_SPACE, "%s would be over the limit of %zu bytes: keep less (--max)",
+                    what, MIRROR_JSON_MAX);
+}
+
+static bool name_products(struct next *n, const char *content_id, json_t *tree,
+                          struct uvm_error *err)
 {
     uvm_auto_free char *text = mirror_json_lines(tree);
+    if (!check_length(text, "its products file", err))
+        return false;
     char hex[UVM_DIGEST_HEX_MAX];
     uvm_digest_bytes(UVM_SHA256, text, strlen(text), hex);
     uvm_auto_free char *file = uvm_format(STREAMS_DIR "/%s.%.*s", content_id, HEX_SHOWN, hex);
@@ -57,6 +70,7 @@ static void name_products(struct next *n, const char *content_id, json_t *tree)
         uvm_auto_free char *path = uvm_format("%s%s", file, suffixes[i]);
         json_object_set_new(n->paths, path, json_true());
     }
+    return true;
 }
 
 static bool compose(struct next *n, struct uvm_error *err)
@@ -75,9 +89,9 @@ static bool compose(struct next *n, struct uvm_error *err)
     json_t *tree;
     json_object_foreach(n->trees, content_id, tree)
     {
-        if (!mirror_publish_each(tree, name_image, n, err))
+        if (!mirror_publish_each(tree, name_image, n, err) ||
+            !name_products(n, content_id, tree, err))
             return uvm_prefix(err, "stream %s", content_id);
-        name_products(n, content_id, tree);
     }
     const char *const ends[] = {MIRROR_PUBLISH_INDEX, MIRROR_PUBLISH_SIGNED_INDEX,
                                 MIRROR_PUBLISH_PAGE};
@@ -230,6 +244,12 @@ static char *index_text(const struct next *n, const char *suffix)
     return mirror_json_lines(tree);
 }
 
+static bool check_index(const struct next *n, struct uvm_error *err)
+{
+    uvm_auto_free char *longer = index_text(n, suffixes[1]);
+    return check_length(longer, "the index", err);
+}
+
 static bool write_index(const struct next *n, struct uvm_error *err)
 {
     uvm_auto_free char *plain = index_text(n, suffixes[0]);
@@ -285,7 +305,8 @@ static bool drop_rest(const struct next *n, struct mirror_published *done, struc
 static bool carry_out(struct next *n, struct mirror_published *done, struct uvm_error *err)
 {
     struct mirror_publisher *p = n->p;
-    if (!note_files(n, done, err) || !place_images(p, err) || !write_products(n, err))
+    if (!check_index(n, err) || !note_files(n, done, err) || !place_images(p, err) ||
+        !write_products(n, err))
         return false;
     for (size_t i = 0; i < p->release_count; i++)
         note_seen(p, &p->releases[i], n);

@@ -178,6 +178,21 @@ json_t *mirror_publish_merge(const struct mirror_publisher *p, const struct mirr
 
 /* ---- walking ---- */
 
+bool mirror_publish_find(const struct mirror_publisher *p, const char *content_id,
+                         const struct mirror_image *image, struct mirror_pedigree *ret)
+{
+    static const char *const members[MIRROR_LEVELS] = {NULL, "products", "versions", "items"};
+    *ret = (struct mirror_pedigree){.names = {NULL, image->product, image->version, image->item},
+                                    .nodes = {json_object_get(p->trees, content_id)}};
+    for (int level = MIRROR_PRODUCT; level < MIRROR_LEVELS; level++) {
+        const json_t *below = mirror_object_get(ret->nodes[level - 1], members[level]);
+        ret->nodes[level] = mirror_object_get(below, ret->names[level]);
+        if (!ret->nodes[level])
+            return false;
+    }
+    return true;
+}
+
 struct walk {
     bool (*each)(void *opaque, const struct mirror_image *image, struct uvm_error *err);
     void *opaque;

@@ -92,6 +92,9 @@ bool mirror_publish_save(const struct mirror_publisher *p, struct uvm_error *err
     uvm_auto_free char *text = json_dumps(record, JSON_INDENT(1));
     if (!text)
         abort();
+    if (strlen(text) > MIRROR_JSON_MAX) /* it could not be read again */
+        return uvm_fail(err, UVM_SPACE, "%s would be over the limit of %zu bytes", path,
+                        MIRROR_JSON_MAX);
     return uvm_file_replace(path, 0644, text, strlen(text), err);
 }
 

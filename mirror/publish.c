@@ -185,16 +185,17 @@ static bool check_path(const struct mirror_image *image, struct uvm_error *err)
     return uvm_fail(err, UVM_CONTENT, "%s is no path that an image may be published under", shown);
 }
 
-/* An image that is published already, compared with one that comes. */
-struct comparison {
-    const struct mirror_image *image;
-};
-
-static bool compare(void *opaque, const struct mirror_image *old, struct uvm_error *err)
+/* The same image, if it is published already. */
+static bool check_published(const struct mirror_publisher *p, const struct mirror_release *r,
+                            const struct mirror_image *image, struct uvm_error *err)
 {
-    const struct mirror_image *image = ((const struct comparison *)opaque)->image;
-    if (strcmp(old->product, image->product) != 0 || strcmp(old->version, image->version) != 0 ||
-        strcmp(old->item, image->item) != 0 || mirror_same_content(old, image))
+    __attribute__((cleanup(mirror_image_clear))) struct mirror_image old = {0};
+    struct mirror_pedigree at;
+    if (!mirror_publish_find(p, r->content_id, image, &at))
+        return true;
+    if (!mirror_pedigree_image(&at, &old, err))
+        return false;
+    if (mirror_same_content(&old, image))
         return true;
     uvm_auto_free char *title = mirror_image_title(image);
     return uvm_fail(err, UVM_CONTENT, "%s is published already, with another checksum", title);
@@ -203,8 +204,6 @@ static bool compare(void *opaque, const struct mirror_image *old, struct uvm_err
 static bool check_image(const struct mirror_publisher *p, const struct mirror_release *r,
                         const struct mirror_image *image, struct uvm_error *err)
 {
-    struct comparison with = {image};
-    json_t *old = json_object_get(p->trees, r->content_id);
     bool other = false;
     if (!release_of(p, image))
         return true;
@@ -216,7 +215,7 @@ static bool check_image(const struct mirror_publisher *p, const struct mirror_re
                         "%s/%s is there with another content, and is not replaced: somebody may be "
                         "reading it",
                         p->dir, image->path);
-    return !old || mirror_publish_each(old, compare, &with, err);
+    return check_published(p, r, image, err);
 }
 
 static bool check_all(struct mirror_publisher *p, uint64_t *ret_bytes, struct uvm_error *err)
@@ -226,7 +225,8 @@ static bool check_all(struct mirror_publisher *p, uint64_t *ret_bytes, struct uv
         for (size_t k = 0; k < r->selection->count; k++) {
             const struct mirror_product *product = &r->selection->products[k];
             for (size_t n = 0; n < product->image_count; n++) {
-                if (!check_image(p, r, &product->images[n], err))
+                if (!uvm_go_on(p->options.observer, err) ||
+                    !check_image(p, r, &product->images[n], err))
                     return false;
                 if (mirror_publisher_wants(p, &product->images[n]))
                     *ret_bytes += product->images[n].size;

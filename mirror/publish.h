@@ -77,6 +77,10 @@ bool mirror_publish_check_fresh(const struct mirror_publisher *p,
 json_t *mirror_publish_merge(const struct mirror_publisher *p,
                              const struct mirror_release *release);
 
+/* Where a stream that is published has this product, version and item; false when it does not. */
+bool mirror_publish_find(const struct mirror_publisher *p, const char *content_id,
+                         const struct mirror_image *image, struct mirror_pedigree *ret);
+
 /* Calls `each` for every image of a products file. UVM_CONTENT when one is not sound. */
 bool mirror_publish_each(json_t *tree,
                          bool (*each)(void *opaque, const struct mirror_image *image,
