@@ -18,7 +18,8 @@ struct mirror_publisher {
     /*
      * The record. Of every file that was made here, also before it is in place:
      *     files    {path: {"size": N, "sha256": HEX or null, "sha512": HEX or null, "dropped": T}}
-     * with "dropped" since no index names it, and without size and checksums when it is no image. Of every stream
+     * with "dropped" since no index names it, and without size and checksums when it is no image.
+     * Of every stream
      *     streams  {content id: {"file": "streams/v1/<content id>.<hex>",
      *                            "products": {name: {"updated": N, "serial": N}}}}
      */
