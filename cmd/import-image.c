@@ -106,6 +106,27 @@ static bool needs_host(const struct bundle_image *image)
     return image->base.product && !image->base.image;
 }
 
+static bool is_this(void *opaque, const struct bundle_image *image)
+{
+    const struct bundle_image *const *one = opaque;
+    return image == *one;
+}
+
+bool cmd_import_obtainable(void *opaque, const struct pool_survey *survey,
+                           const struct mirror_image *image)
+{
+    const struct import *i = opaque;
+    const struct bundle_manifest *m = bundle_reader_manifest(i->input.reader);
+    const struct bundle_image *bundled = find_image(i, image);
+    uvm_auto_free bool *needed = bundle_manifest_needs(m, is_this, &bundled);
+    uvm_auto_error why = UVM_ERROR_INIT;
+    bool there = bundled && bundled->encoding != BUNDLE_NOT_CARRIED;
+    for (size_t n = 0; there && n < m->image_count; n++)
+        there =
+            !needed[n] || !needs_host(&m->images[n]) || check_base(i, survey, &m->images[n], &why);
+    return there;
+}
+
 static bool check_bases(const struct import *i, struct wish *wish, struct uvm_error *err)
 {
     const struct bundle_manifest *m = bundle_reader_manifest(i->input.reader);

@@ -77,6 +77,7 @@ static bool make_plan(struct import *i, struct uvm_error *err)
                  (o->keep_compressed ? POOL_IMPORT_KEEP_COMPRESSED : 0) |
                  (o->no_clean ? POOL_IMPORT_NO_CLEAN : 0) | (o->dry_run ? POOL_IMPORT_DRY_RUN : 0),
         .forecast = cmd_import_forecast,
+        .obtainable = cmd_import_obtainable,
         .approve = cmd_import_approve,
         .opaque = i,
     };

@@ -35,7 +35,10 @@ struct import {
 bool cmd_import_confine(const struct import_options *o, const struct pool_options *pool,
                         struct uvm_error *err);
 
-/* Of pool_import_options: what a bundle needs of this host is here; and what its images take. */
+/* Of pool_import_options: whether what an image needs of bundle and host is there; that what all of them
+ * need of this host is here; and what they take. */
+bool cmd_import_obtainable(void *opaque, const struct pool_survey *survey,
+                           const struct mirror_image *image);
 bool cmd_import_approve(void *opaque, const struct pool_step *steps, size_t count,
                         struct uvm_error *err);
 void cmd_import_forecast(void *opaque, const struct mirror_image *image, uint64_t *ret_content,

@@ -34,6 +34,23 @@ void pool_plan_tell_older(const char *product, struct pool_age age, struct pool_
             product, what, is, was);
 }
 
+void pool_plan_tell_others(size_t count, enum pool_others how, const struct uvm_observer *observer)
+{
+    const char *arch = mirror_host_arch();
+    if (count == 0)
+        return;
+    if (how == POOL_OTHERS_ALONE)
+        uvm_warning(observer,
+                    "nothing to import: all of it is of other architectures than this host's, %s, "
+                    "and needs what only other hosts have",
+                    arch);
+    else
+        uvm_notice(observer,
+                   "%zu image%s of other architectures than this host's, %s, skipped: not carried "
+                   "in full, for hosts that have the rest",
+                   count, count == 1 ? "" : "s", arch);
+}
+
 static bool has_images(const struct pool_survey *survey)
 {
     for (size_t i = 0; i < survey->count; i++) {

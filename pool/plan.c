@@ -16,6 +16,7 @@
 #define WHY_OLDER          "of an older stream or bundle than this host has seen"
 #define WHY_MAX            "older than the newest versions that are kept"
 #define WHY_TWICE          "listed twice"
+#define WHY_OTHERS         "of another architecture, and needs what only other hosts have"
 
 struct planner {
     const struct pool_import_options *options;
@@ -26,6 +27,7 @@ struct planner {
     json_t *products;         /* name -> in how many sources */
     json_t *steps;            /* volume name -> index of the step that deals with it */
     size_t candidates, older; /* products */
+    size_t others;            /* images for hosts of other architectures */
 };
 
 void pool_plan_clear(struct pool_plan *plan)
@@ -219,6 +221,37 @@ static bool is_wanted(const struct view *v, const char *version, unsigned max)
     return max == 0 || newer < max;
 }
 
+/* Hosts of several architectures may share a bundle, and an image comes in full only where one of those for
+ * which it was made lacks it. That this host cannot get the others' is nothing amiss. */
+static bool is_for_others(const struct planner *pl, const struct mirror_image *image)
+{
+    const struct pool_import_options *o = pl->options;
+    if (!o->obtainable || strcmp(mirror_image_get(image, "arch"), mirror_host_arch()) == 0)
+        return false;
+    uvm_auto_free char *name = pool_volume_name(image->product, image->version);
+    const struct pool_entry *entry = pool_survey_entry(pl->survey, name);
+    bool ready = entry && entry->state == POOL_READY && entry->metadata;
+    return !ready && !o->obtainable(o->opaque, pl->survey, image);
+}
+
+/* Where a version that should be here stays away, no other one is retired for it. */
+static void leave_to_others(struct planner *pl, struct view *v)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < v->count; i++) {
+        const struct mirror_image *image = v->images[i];
+        if (!is_for_others(pl, image)) {
+            v->images[left++] = image;
+            continue;
+        }
+        image_step(pl, POOL_SKIP, image, WHY_OTHERS);
+        pl->others++;
+        if (is_wanted(v, image->version, pl->options->max_versions))
+            v->complete = false;
+    }
+    v->count = left;
+}
+
 static void skip_all(struct planner *pl, const struct view *v, const char *reason)
 {
     for (size_t i = 0; i < v->count; i++)
@@ -243,6 +276,7 @@ static bool plan_product(struct planner *pl, const struct pool_source *source,
     struct pool_age age = {source->updated_at > 0 ? (uint64_t)source->updated_at : 0,
                            pl->options->serial};
     look_at(pl, product, &v);
+    leave_to_others(pl, &v);
     if (v.count == 0)
         return true;
 
@@ -328,6 +362,8 @@ bool pool_plan_make(const struct pool_import_options *options, const struct pool
         pool_seen_note_created(&pl.plan.seen, options->created,
                                options->flags & POOL_IMPORT_ALLOW_OLDER ? POOL_SEEN_SET
                                                                         : POOL_SEEN_RAISE);
+    pool_plan_tell_others(pl.others, pl.candidates > 0 ? POOL_OTHERS_TOO : POOL_OTHERS_ALONE,
+                          observer);
     pool_plan_warn(&pl.plan, survey, observer);
     *ret_plan = pl.plan;
     pl.plan = (struct pool_plan){0};

@@ -194,6 +194,10 @@ struct pool_import_options {
      * that its volume will take, 0 = unknown; and *ret_spool to what must be stored beside it meanwhile. */
     void (*forecast)(void *opaque, const struct mirror_image *image, uint64_t *ret_content,
                      uint64_t *ret_spool);
+    /* Whether an image can be had, from the bundle and what this host has; NULL = each can. What cannot,
+     * and is not of this host's architecture, is for other hosts: it is left out. */
+    bool (*obtainable)(void *opaque, const struct pool_survey *survey,
+                       const struct mirror_image *image);
     /* Looks at the plan before anything is touched, and may refuse it; NULL = whatever it is. */
     bool (*approve)(void *opaque, const struct pool_step *steps, size_t count,
                     struct uvm_error *err);
@@ -201,8 +205,9 @@ struct pool_import_options {
 };
 
 enum pool_action {
-    POOL_SKIP,   /* not importable, filtered, older than --max wants, of an older stream, or its
-                    volume is here without metadata, in use, and not this image */
+    POOL_SKIP,   /* not importable, filtered, for hosts of another architecture, older than --max
+                    wants, of an older stream, or its volume is here without metadata, in use, and
+                    not this image */
     POOL_KEEP,   /* already there: nothing to do */
     POOL_ADD,    /* a new volume and its metadata */
     POOL_ADOPT,  /* the volume is there without (sound) metadata and unused: it is replaced */

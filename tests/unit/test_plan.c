@@ -366,6 +366,60 @@ static void warns_when_nothing_fits_the_host(void **state)
     assert_int_equal(w->warnings, 1);
 }
 
+/* Only version 1 comes in full, and 2 as a difference to what this host has. */
+static bool only_old_ones(void *opaque, const struct pool_survey *survey,
+                          const struct mirror_image *image)
+{
+    const struct world *w = opaque;
+    assert_ptr_equal(survey, &w->survey);
+    return strcmp(image->version, "1") == 0 || strcmp(image->version, "2") == 0;
+}
+
+static void leaves_to_other_hosts_what_cannot_be_had(void **state)
+{
+    struct world *w = *state;
+    w->options.obtainable = only_old_ones;
+    w->options.opaque = w;
+    carries(w, "4", "arch", "vax");
+    carries(w, "2", "arch", "vax");
+    carries(w, "1", "arch", "vax");
+    expect(w, "SKIP 4 SKIP 2 SKIP 1 "); /* no older one instead */
+    w->options.max_versions = 2;
+    has(w, "0", POOL_READY);
+    expect(w, "SKIP 4 ADD 2 SKIP 1 "); /* which supersedes nothing */
+}
+
+static void takes_another_architecture_that_is_there(void **state)
+{
+    struct world *w = *state;
+    w->options.obtainable = only_old_ones;
+    w->options.opaque = w;
+    carries(w, "3", "arch", "vax");
+    has(w, "3", POOL_READY);
+    has(w, "1", POOL_READY);
+    expect(w, "KEEP 3 RETIRE 1 ");
+}
+
+static void what_is_for_this_host_is_never_left_to_others(void **state)
+{
+    struct world *w = *state;
+    w->options.obtainable = only_old_ones;
+    w->options.opaque = w;
+    carries(w, "3", NULL, NULL);
+    expect(w, "ADD 3 ");
+    assert_int_equal(w->warnings, 0);
+}
+
+static void warns_when_all_is_for_others(void **state)
+{
+    struct world *w = *state;
+    w->options.obtainable = only_old_ones;
+    w->options.opaque = w;
+    carries(w, "3", "arch", "vax");
+    expect(w, "SKIP 3 ");
+    assert_int_equal(w->warnings, 1);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -390,6 +444,10 @@ int main(void)
         CASE(refuses_what_is_older_than_seen),
         CASE(a_product_in_two_sources_only_adds),
         CASE(warns_when_nothing_fits_the_host),
+        CASE(leaves_to_other_hosts_what_cannot_be_had),
+        CASE(takes_another_architecture_that_is_there),
+        CASE(what_is_for_this_host_is_never_left_to_others),
+        CASE(warns_when_all_is_for_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
