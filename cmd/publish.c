@@ -54,7 +54,6 @@ static void close_base(struct publish *p)
     mirror_disk_free(p->base);
     p->base = NULL;
     uvm_close_ptr(&p->base_fd);
-    p->base_fd = -1;
 }
 
 static void publish_clear(struct publish *p)

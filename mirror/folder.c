@@ -27,7 +27,6 @@ void mirror_folder_drop(struct mirror_folder *l)
 {
     free(UVM_STEAL(l->file));
     uvm_close_ptr(&l->fd);
-    l->fd = -1;
 }
 
 void mirror_folder_free(struct mirror_folder *l)

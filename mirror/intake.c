@@ -248,6 +248,5 @@ bool mirror_intake_place(struct mirror_intake *intake, const struct mirror_image
     mirror_verified_set(t->verified, image->path, &st, image->sha256, image->sha512,
                         MIRROR_ON_DISK);
     uvm_close_ptr(&intake->fd);
-    intake->fd = -1;
     return true;
 }

@@ -283,7 +283,6 @@ static void end_finding(struct mirror_work *w, bool readable)
         return;
     }
     uvm_close_ptr(&w->found_fd);
-    w->found_fd = -1;
     open_partial(w);
 }
 
@@ -299,7 +298,6 @@ static bool copy_some(struct mirror_work *w)
     if (w->twin_fd >= 0 && mirror_partial_copy(&w->partial, w->twin_fd, MIRROR_DOWNLOAD_BLOCK))
         return true;
     uvm_close_ptr(&w->twin_fd);
-    w->twin_fd = -1;
     return false;
 }
 

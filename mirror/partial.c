@@ -25,7 +25,6 @@ void mirror_partial_init(struct mirror_partial *p, struct mirror_tree *tree,
 static void close_file(struct mirror_partial *p)
 {
     uvm_close_ptr(&p->fd);
-    p->fd = -1;
 }
 
 static void end_doubt(struct mirror_partial *p)

@@ -177,7 +177,8 @@ void pool_plan_tell_older(const char *product, struct pool_age age, struct pool_
  * from the future. */
 void pool_plan_tell_unseen(const struct pool_survey *survey, const struct pool_seen *seen,
                            uint64_t serial, const struct uvm_observer *observer);
-/* So many images are for hosts of other architectures; all that there are, or others are for this one, too. */
+/* So many images are for hosts of other architectures; all that there are, or others are for this
+ * one, too. */
 enum pool_others { POOL_OTHERS_TOO, POOL_OTHERS_ALONE };
 void pool_plan_tell_others(size_t count, enum pool_others how, const struct uvm_observer *observer);
 /* Images among which uvt-kvm cannot choose, or of which none is for this host. */

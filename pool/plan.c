@@ -221,8 +221,8 @@ static bool is_wanted(const struct view *v, const char *version, unsigned max)
     return max == 0 || newer < max;
 }
 
-/* Hosts of several architectures may share a bundle, and an image comes in full only where one of those for
- * which it was made lacks it. That this host cannot get the others' is nothing amiss. */
+/* Hosts of several architectures may share a bundle, and an image comes in full only where one of
+ * those for which it was made lacks it. That this host cannot get the others' is nothing amiss. */
 static bool is_for_others(const struct planner *pl, const struct mirror_image *image)
 {
     const struct pool_import_options *o = pl->options;

@@ -149,6 +149,5 @@ bool pool_lock(struct pool *p, struct uvm_error *err)
     if (bind_folder(p, err) && pool_journal_recover(p, err))
         return true;
     uvm_close_ptr(&p->lock_fd);
-    p->lock_fd = -1;
     return false;
 }

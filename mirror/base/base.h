@@ -83,7 +83,7 @@ char *uvm_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 char *uvm_vformat(const char *format, va_list args) __attribute__((format(printf, 1, 0)));
 
 void uvm_free_ptr(void *ptr_to_ptr);
-void uvm_close_ptr(int *fd);
+void uvm_close_ptr(int *fd); /* -1: nothing to close, and what it leaves behind */
 
 #define uvm_auto_free __attribute__((cleanup(uvm_free_ptr)))
 #define uvm_auto_fd   __attribute__((cleanup(uvm_close_ptr))) int

@@ -60,6 +60,7 @@ void uvm_close_ptr(int *fd)
 {
     if (*fd >= 0)
         close(*fd);
+    *fd = -1;
 }
 
 int uvm_steal_fd(int *fd)

@@ -375,6 +375,21 @@ static void test_cleartext_body(void **state)
     assert_body("-----BEGIN PGP SIGNED MESSAGE-----", "");
 }
 
+/* A number that was closed is soon another file's. */
+static void test_close_leaves_nothing_to_close(void **state)
+{
+    (void)state;
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    int number = fd;
+    uvm_close_ptr(&fd);
+    assert_int_equal(fd, -1);
+    uvm_auto_fd again = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(again, number);
+    uvm_close_ptr(&fd);
+    assert_true(fcntl(again, F_GETFD) >= 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -400,6 +415,7 @@ int main(void)
                                         remove_scratch),
         cmocka_unit_test(test_stop_ends_a_run),
         cmocka_unit_test(test_cleartext_body),
+        cmocka_unit_test(test_close_leaves_nothing_to_close),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
