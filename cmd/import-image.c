@@ -127,20 +127,25 @@ bool cmd_import_obtainable(void *opaque, const struct pool_survey *survey,
     return there;
 }
 
-static bool check_bases(const struct import *i, struct wish *wish, struct uvm_error *err)
+/* Notes what is needed, and what of this host will be fetched for it. */
+static bool check_bases(struct import *i, struct wish *wish, struct uvm_error *err)
 {
     const struct bundle_manifest *m = bundle_reader_manifest(i->input.reader);
-    uvm_auto_free bool *needed = bundle_manifest_needs(m, is_wished, wish);
     pool_auto_survey survey = {0};
     bool taken = false;
+    free(i->needed);
+    free(i->fetched);
+    i->needed = bundle_manifest_needs(m, is_wished, wish);
+    i->fetched = uvm_alloc((m->image_count + 1) * sizeof *i->fetched);
     for (size_t n = 0; n < m->image_count; n++) {
-        if (!needed[n] || !needs_host(&m->images[n]))
+        if (!i->needed[n] || !needs_host(&m->images[n]))
             continue;
         if (!taken && !pool_survey_take(i->pool, &survey, err))
             return false;
         taken = true;
         if (!check_base(i, &survey, &m->images[n], err))
             return false;
+        i->fetched[n] = find_entry(&survey, &m->images[n].base)->allocation;
     }
     return true;
 }
@@ -161,7 +166,7 @@ static bool check_carried(const struct import *i, const struct wish *wish, struc
 bool cmd_import_approve(void *opaque, const struct pool_step *steps, size_t count,
                         struct uvm_error *err)
 {
-    const struct import *i = opaque;
+    struct import *i = opaque;
     struct wish wish = {steps, count};
     if (check_carried(i, &wish, err) && check_bases(i, &wish, err))
         return true;
@@ -177,6 +182,48 @@ static bool needs_image(const struct import *i, const struct bundle_image *image
 
 /* ---- how much room it takes ---- */
 
+/* Whether the content of its payload waits for a later one that is needed. */
+static bool is_kept(const struct import *i, const struct bundle_image *image)
+{
+    const struct bundle_manifest *m = bundle_reader_manifest(i->input.reader);
+    for (size_t n = 0; n < m->image_count; n++) {
+        const struct bundle_image *base = m->images[n].base.image;
+        if (i->needed[n] && base && strcmp(base->member, image->member) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* What it refers to, as it waits: a content, or a whole volume, whatever is used of that. */
+static uint64_t base_room(const struct import *i, const struct bundle_image *image)
+{
+    if (!image->base.product)
+        return 0;
+    return image->base.image ? image->base.image->content
+                             : i->fetched[image - bundle_reader_manifest(i->input.reader)->images];
+}
+
+/* Its own bytes are made of the content, too, and that is kept once. */
+static uint64_t spool_room(const struct import *i, const struct bundle_image *image)
+{
+    bool spooled = needs_image(i, image);
+    uint64_t room = base_room(i, image) + (spooled ? image->image->size : 0);
+    if (image->encoding == BUNDLE_COMPACT && (spooled || is_kept(i, image)))
+        room += image->content;
+    return room;
+}
+
+/* What it refers to in the bundle may come for its sake alone. */
+static uint64_t worst_room(const struct import *i, const struct bundle_image *image)
+{
+    uint64_t worst = spool_room(i, image);
+    for (const struct bundle_image *b = image->base.image; b; b = b->base.image) {
+        uint64_t room = base_room(i, b) + b->content;
+        worst = room > worst ? room : worst;
+    }
+    return worst;
+}
+
 void cmd_import_forecast(void *opaque, const struct mirror_image *image, uint64_t *ret_content,
                          uint64_t *ret_spool)
 {
@@ -185,13 +232,8 @@ void cmd_import_forecast(void *opaque, const struct mirror_image *image, uint64_
     *ret_content = *ret_spool = 0;
     if (!bundled || bundled->encoding == BUNDLE_NOT_CARRIED)
         return;
-    bool spooled = needs_image(i, bundled);
     *ret_content = bundled->content;
-    *ret_spool = spooled ? image->size : 0;
-    if (bundled->encoding == BUNDLE_COMPACT && spooled)
-        *ret_spool += bundled->content; /* the image is made of it */
-    if (bundled->base.product)          /* is there, too: of a volume this much at least */
-        *ret_spool += bundled->base.image ? bundled->base.image->content : bundled->base.bytes;
+    *ret_spool = worst_room(i, bundled);
 }
 
 /* ---- bases, when they are needed ---- */
@@ -214,7 +256,6 @@ static bool find_base(void *opaque, const struct bundle_image *image, struct bun
     const struct bundle_base_name *base = &image->base;
     uint64_t size = 0, limit = i->options->max_virtual;
     uvm_auto_error why = UVM_ERROR_INIT;
-    cmd_import_drop_base(i);
     if (!pool_fetch_volume(i->pool, base->product, base->version, &i->base_fd, &size, err))
         return false;
     if (i->base_fd < 0)
@@ -297,6 +338,7 @@ bool cmd_import_payload(struct import *i, const struct bundle_entry *entry, stru
         uvm_alloc((entry->image_count + 1) * sizeof *wanted);
     size_t count = wanted_images(i, entry, wanted);
     struct bundle_image_options options = image_options(i);
+    cmd_import_drop_base(i);
     if (count == 0) /* the reader checks it all the same */
         return bundle_reader_pass(i->input.reader, &options, err);
     return !needs_image(i, entry->images[0]) ? import_content(i, &options, wanted, count, err)

@@ -51,6 +51,8 @@ static void import_clear(struct import *i)
     pool_import_free(i->plan);
     pool_free(i->pool);
     free(i->sources);
+    free(i->needed);
+    free(i->fetched);
     mirror_filters_free(i->filters);
     cmd_bundle_clear(&i->input);
     cmd_import_drop_base(i);

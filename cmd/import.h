@@ -22,7 +22,9 @@ struct import {
     struct pool_source *sources;
     struct pool *pool;
     struct pool_import *plan;
-    int base_fd; /* the volume that the present difference refers to; -1 = none */
+    bool *needed;      /* of each image of the manifest: its payload must be read */
+    uint64_t *fetched; /* and the bytes of this host's volume to which it refers */
+    int base_fd;       /* the volume that the present difference refers to; -1 = none */
     struct mirror_disk *base;
     bool carried_out; /* all of it, or but for a part: its steps tell what was done */
 };
@@ -46,7 +48,7 @@ void cmd_import_forecast(void *opaque, const struct mirror_image *image, uint64_
 
 /* Brings the images of the present payload into the pool, those that the plan wants. */
 bool cmd_import_payload(struct import *i, const struct bundle_entry *entry, struct uvm_error *err);
-/* What the last one referred to. To be called after the reader is gone. */
+/* What the last one referred to. To be called after the reader is gone, or went on. */
 void cmd_import_drop_base(struct import *i);
 
 /* A line for each step, and one for all. */

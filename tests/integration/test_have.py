@@ -1,10 +1,12 @@
 """Bundles for hosts that differ: each takes what is its own, and leaves the rest to the others."""
 
 import json
+import os
 import platform
 
 import pytest
 
+import hypervisor
 import uvtool_view
 from bundles import Bundle
 from sample_mirror import PRODUCT
@@ -122,3 +124,21 @@ def test_all_of_it_is_for_others(both, fetch, uvmirror, host, folder):
 def test_in_full_it_comes_as_ever(both, fetch, uvmirror, host, folder):
     fetch(*both((), ()), "-o", folder / "b.tar.zst", "release=noble")
     assert b"2 imported" in uvmirror("import", folder / "b.tar.zst").out
+
+
+def test_room_for_all_of_a_base(publish, both, fetch, uvmirror, host, folder):
+    """Little of the old volume is needed, but all of it is fetched: said before anything is done."""
+    publish(OLD)
+    mine = f"arch={HERE}"
+    fetch("--compact", "-o", folder / "seed.tar.zst", "release=noble", mine)
+    fetch(*both((OLD,), ()), "--compact", "-o", folder / "b.tar.zst", "release=noble", mine)
+    assert payload(folder / "b.tar.zst", PRODUCT, NEW)["base"]["version"] == OLD
+    uvmirror("import", folder / "seed.tar.zst")
+    volume = host.volume_path(uvtool_view.encode(PRODUCT, OLD))
+    with open(volume, "ab") as out:
+        out.write(os.urandom(20 << 20))
+    state = folder / "small"
+    with hypervisor.tmpfs(state, "9m"):
+        result = uvmirror("import", "--json", "--state-dir", state, folder / "b.tar.zst", code=6)
+    assert b"are needed" in result.err and b"read volume" not in result.err
+    assert versions(host) == [OLD]
