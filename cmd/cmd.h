@@ -463,6 +463,7 @@ struct cmd_bundle_input {
     size_t origins_left;      /* streams, and images that the site added, whose origin is to come */
     struct uvm_buf checksums; /* the last checksum file that was read: its signature follows */
     const char *checksums_member; /* its name; NULL = none */
+    bool *rebuilt; /* of each image of the manifest: see cmd_bundle_rebuilt; NULL = none was */
 };
 /* Opens the bundle that the arguments name. On a terminal a person is asked for parts that are
  * missing. */
@@ -478,6 +479,9 @@ bool cmd_bundle_check_authentication(const struct cmd_bundle_input *input, bool 
  * BUNDLE_ENTRY_MEMBER, in their order. */
 bool cmd_bundle_member(struct cmd_bundle_input *input, const struct bundle_entry *entry,
                        struct uvm_error *err);
+/* Says that the file of the images of a compact payload was made here, and has their checksums. A vendor
+ * vouches for a file: of what is compact nobody is said to vouch before that. */
+void cmd_bundle_rebuilt(struct cmd_bundle_input *input, const struct bundle_entry *entry);
 void cmd_bundle_clear(struct cmd_bundle_input *input);
 
 /* "3 days old", "5 minutes old", "from the future by 2 hours (check the clocks)" */
@@ -510,6 +514,9 @@ json_t *cmd_bundle_json(const struct cmd_bundle_input *input);
 void cmd_bundle_describe(const struct cmd_bundle_input *input,
                          void (*line)(const char *format, ...)
                              __attribute__((format(printf, 1, 2))));
+/* Where vendors were asked for: for what of it their word was not seen to hold. A result of show and
+ * verify; import takes nothing else. */
+void cmd_bundle_print_uncompared(const struct cmd_bundle_input *input);
 
 /* The pool options with their defaults filled in. */
 bool cmd_pool_options(const struct cmd_host *host, const char *state_dir,

@@ -313,12 +313,15 @@ static bool import_content(struct import *i, const struct bundle_image_options *
 }
 
 static bool import_image(struct import *i, const struct bundle_image_options *options,
-                         const struct mirror_image *const *wanted, size_t count,
-                         struct uvm_error *err)
+                         const struct bundle_entry *entry, const struct mirror_image *const *wanted,
+                         size_t count, struct uvm_error *err)
 {
     struct uvm_reader bytes;
-    return bundle_reader_image(i->input.reader, options, &bytes, err) &&
-           pool_import_image(i->plan, wanted, count, bytes, err) && read_to_end(bytes, err);
+    if (!bundle_reader_image(i->input.reader, options, &bytes, err) ||
+        !pool_import_image(i->plan, wanted, count, bytes, err) || !read_to_end(bytes, err))
+        return false;
+    cmd_bundle_rebuilt(&i->input, entry);
+    return true;
 }
 
 /* Of the images that share a payload, those that are wanted. */
@@ -342,5 +345,5 @@ bool cmd_import_payload(struct import *i, const struct bundle_entry *entry, stru
     if (count == 0) /* the reader checks it all the same */
         return bundle_reader_pass(i->input.reader, &options, err);
     return !needs_image(i, entry->images[0]) ? import_content(i, &options, wanted, count, err)
-                                             : import_image(i, &options, wanted, count, err);
+                                             : import_image(i, &options, entry, wanted, count, err);
 }

@@ -105,6 +105,7 @@ void cmd_bundle_clear(struct cmd_bundle_input *input)
     uvm_verifier_free(input->site);
     uvm_verifier_free(input->vendor);
     free(input->origins);
+    free(input->rebuilt);
     uvm_buf_clear(&input->checksums);
     *input = (struct cmd_bundle_input){0};
 }
@@ -191,6 +192,34 @@ bool cmd_bundle_member(struct cmd_bundle_input *input, const struct bundle_entry
     return true;
 }
 
+/* ---- what the vendor's word is compared with ---- */
+
+void cmd_bundle_rebuilt(struct cmd_bundle_input *input, const struct bundle_entry *entry)
+{
+    const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
+    if (!input->rebuilt)
+        input->rebuilt = uvm_alloc((m->image_count + 1) * sizeof *input->rebuilt);
+    for (size_t i = 0; i < entry->image_count; i++)
+        input->rebuilt[entry->images[i] - m->images] = true;
+}
+
+/* The word is for the file. Other encodings are that file, or nothing. */
+static bool is_compared(const struct cmd_bundle_input *input, const struct bundle_image *b)
+{
+    const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
+    return b->encoding != BUNDLE_COMPACT || (input->rebuilt && input->rebuilt[b - m->images]);
+}
+
+static bool is_all_compared(const struct cmd_bundle_input *input,
+                            const struct bundle_stream *stream)
+{
+    const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
+    for (size_t i = 0; i < m->image_count; i++)
+        if (m->images[i].stream == stream && !is_compared(input, &m->images[i]))
+            return false;
+    return true;
+}
+
 /* ---- words ---- */
 
 char *cmd_age_text(time_t created, time_t now)
@@ -227,7 +256,8 @@ static char *vendor_text(const struct cmd_bundle_input *input, const struct bund
     if (bundle_stream_is_local(stream))
         return uvm_strdup("none: the site added these images");
     if (seen)
-        return uvm_format("%s (checked here)", seen);
+        return uvm_format("%s (checked here%s)", seen,
+                          is_all_compared(input, stream) ? "" : "; see below");
     if (stream->verified_by)
         return uvm_format("%s (the signer says)", stream->verified_by);
     return uvm_strdup("nobody: its signature was not checked");
@@ -239,7 +269,10 @@ static char *distribution_text(const struct cmd_bundle_input *input,
 {
     const char *seen = seen_vendor(input, image->stream, image);
     if (seen)
-        return uvm_format("its bytes by %s (checked here)", seen);
+        return uvm_format(is_compared(input, image)
+                              ? "its bytes by %s (checked here)"
+                              : "its file by %s (its content was not compared here)",
+                          seen);
     return uvm_strdup(image->checksums.member
                           ? "a distribution's checksum file comes with it (not checked here)"
                           : "nobody but the site");
@@ -288,6 +321,19 @@ void cmd_bundle_describe(const struct cmd_bundle_input *input,
     line("  payload  %s, %zu image%s", bytes, m->image_count, m->image_count == 1 ? "" : "s");
 }
 
+void cmd_bundle_print_uncompared(const struct cmd_bundle_input *input)
+{
+    const struct bundle_manifest *m = bundle_reader_manifest(input->reader);
+    size_t count = 0;
+    for (size_t i = 0; input->vendor && i < m->image_count; i++)
+        count += !is_compared(input, &m->images[i]);
+    if (count == 0)
+        return;
+    cmd_print("The vendor's word is for the files of %zu compact image%s:", count,
+              count == 1 ? "" : "s");
+    cmd_print("the content of %s was not compared here.", count == 1 ? "that" : "these");
+}
+
 static json_t *stream_json(const struct bundle_stream *s)
 {
     json_t *products = json_array();
@@ -303,6 +349,8 @@ static json_t *stream_json(const struct bundle_stream *s)
 /* The vendor that was seen here to vouch for an image; null when nobody was. */
 static const char *image_vendor(const struct cmd_bundle_input *input, const struct bundle_image *b)
 {
+    if (!is_compared(input, b))
+        return NULL;
     return seen_vendor(input, b->stream, bundle_stream_is_local(b->stream) ? b : NULL);
 }
 

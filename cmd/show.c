@@ -62,6 +62,7 @@ static bool run_show(const void *options, const struct uvm_strings *args, struct
             return false;
     }
     cmd_bundle_describe(&input, cmd_print);
+    cmd_bundle_print_uncompared(&input);
     cmd_print("%s", "");
     print_images(bundle_reader_manifest(input.reader));
     cmd_sizes_print(bundle_reader_manifest(input.reader));

@@ -9,7 +9,8 @@ struct verify_options {
 
 static const struct cmd_option verify_options[] = {
     {"deep", 0, CMD_FLAG, NULL,
-     "make the vendor's own bytes of compact images again, and compare their checksums",
+     "make the vendor's own bytes of compact images again, and compare their checksums; "
+     "comes with --require-origin and --origin-keyring",
      offsetof(struct verify_options, deep)},
     CMD_TRUST_OPTIONS(struct verify_options),
     CMD_EXPIRY_OPTION(struct verify_options),
@@ -20,6 +21,7 @@ static const struct cmd_option verify_options[] = {
 struct verify {
     const struct verify_options *options;
     struct cmd_bundle_input input;
+    bool deep;              /* asked for, or of a vendor's word */
     json_t *rebuilt, *left; /* titles; and objects that tell what they need */
 };
 
@@ -53,9 +55,10 @@ static void leave(struct verify *v, const char *title, const struct bundle_base_
     json_array_append_new(v->left, json_pack("{s:s, s:s}", "title", title, "needs", needs));
 }
 
-static bool rebuild(struct verify *v, const struct bundle_image *image, const char *title,
+static bool rebuild(struct verify *v, const struct bundle_entry *entry, const char *title,
                     struct uvm_error *err)
 {
+    const struct bundle_image *image = entry->images[0];
     struct bundle_image_options options = {.wants = can_be_rebuilt,
                                            .spool_dir = uvm_temporary_folder()};
     struct uvm_reader bytes;
@@ -71,6 +74,7 @@ static bool rebuild(struct verify *v, const struct bundle_image *image, const ch
         if (!bytes.read(bytes.opaque, &data, &len, err))
             return false;
     json_array_append_new(v->rebuilt, json_string(title));
+    cmd_bundle_rebuilt(&v->input, entry);
     return true;
 }
 
@@ -80,7 +84,7 @@ static bool check_payload(struct verify *v, const struct bundle_entry *entry, st
 {
     const struct bundle_image *image = entry->images[0];
     uvm_auto_free char *title = mirror_image_title(image->image);
-    return !v->options->deep || image->encoding != BUNDLE_COMPACT || rebuild(v, image, title, err);
+    return !v->deep || image->encoding != BUNDLE_COMPACT || rebuild(v, entry, title, err);
 }
 
 static bool check_entries(struct verify *v, struct uvm_error *err)
@@ -98,17 +102,25 @@ static bool check_entries(struct verify *v, struct uvm_error *err)
     return true;
 }
 
+/* That it can be made says nothing of the content that a receiver takes who asks no vendor. */
+static void print_rebuilt(size_t count)
+{
+    cmd_print("%zu compact image%s rebuilt: the vendor's own bytes can be made of %s.", count,
+              count == 1 ? "" : "s", count == 1 ? "it" : "them");
+    cmd_print("%s", "A receiver with --require-origin takes the content from these bytes.");
+}
+
 static void print_result(struct verify *v)
 {
     size_t rebuilt = json_array_size(v->rebuilt);
     cmd_bundle_describe(&v->input, cmd_print);
     cmd_print("%s: OK, every byte is what was signed", bundle_reader_name(v->input.reader));
-    if (v->options->deep && rebuilt)
-        cmd_print("%zu compact image%s rebuilt: the vendor's own bytes", rebuilt,
-                  rebuilt == 1 ? "" : "s");
+    if (rebuilt)
+        print_rebuilt(rebuilt);
+    cmd_bundle_print_uncompared(&v->input);
     json_t *result = cmd_bundle_json(&v->input);
     json_object_set_new(result, "verified", json_true());
-    if (v->options->deep) {
+    if (v->deep) {
         json_object_set(result, "rebuilt", v->rebuilt);
         json_object_set(result, "not_rebuilt", v->left);
     }
@@ -122,8 +134,10 @@ static bool run_verify(const void *options, const struct uvm_strings *args, stru
         .options = o, .rebuilt = json_array(), .left = json_array()};
     cmd_confine_reader();
     if (!cmd_some_bundle(args, err) ||
-        !cmd_bundle_open(&o->common, &o->trust, args, BUNDLE_CHECK, &v.input, err) ||
-        !check_entries(&v, err))
+        !cmd_bundle_open(&o->common, &o->trust, args, BUNDLE_CHECK, &v.input, err))
+        return false;
+    v.deep = o->deep || v.input.vendor;
+    if (!check_entries(&v, err))
         return false;
     print_result(&v);
     return true;

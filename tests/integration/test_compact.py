@@ -240,6 +240,31 @@ def test_verify_deep(compact, uvmirror, site, inventory):
     assert f"noble amd64 {NEW} needs {PRODUCT} {OLD}, not rebuilt here" in shown
 
 
+def words_for(uvmirror, command, *options):
+    """What a command prints, and per version who vouches."""
+    text = uvmirror(command, *options).out.decode()
+    (result,) = [line for line in uvmirror(command, "--json", *options).lines if "images" in line]
+    return text, {image["version"]: image["origin_verified"] for image in result["images"]}
+
+
+def test_whose_word_is_not_compared(compact, uvmirror, site, vendor, inventory):
+    """The vendor's word is for a file: nobody vouches for content that no file was made of."""
+    origin = ("--keyring", site.keyring, "--require-origin", "--origin-keyring", vendor.keyring)
+    bundle = compact("two", OLD, NEW)
+    text, who = words_for(uvmirror, "show", *origin, bundle)
+    assert "for the files of 2 compact images" in text and "not compared here" in text
+    assert who == {OLD: None, NEW: None}
+    text, who = words_for(uvmirror, "verify", *origin, bundle)
+    assert "2 compact images rebuilt" in text and "not compared" not in text
+    assert None not in who.values()
+    update = compact("update", OLD, NEW, options=("--have", inventory(OLD)))
+    text, who = words_for(uvmirror, "verify", *origin, update)
+    assert "not rebuilt here" in text and "for the files of 1 compact image:" in text
+    assert who[NEW] is None and who[OLD] is not None
+    text, _ = words_for(uvmirror, "verify", "--keyring", site.keyring, update)
+    assert "compared" not in text
+
+
 def test_show(compact, uvmirror, site, builds):
     bundle = compact("three", OLDEST, OLD, NEW)
     text = uvmirror("show", "--keyring", site.keyring, bundle).out.decode()
@@ -389,6 +414,9 @@ def test_a_site_that_adds_to_the_content(compact, uvmirror, host, vendor, folder
     bundle.sign(site.key, manifest)
     bad = bundle.save(folder / "bad.tar.zst")
     uvmirror("verify", "--deep", bad)
+    result = uvmirror("verify", "--require-origin", "--origin-keyring", vendor.keyring, bad)
+    assert b"the vendor's own bytes can be made of it" in result.out  # and that is all it says
+    assert b"takes the content from these bytes" in result.out
     uvmirror("import", "--require-origin", "--origin-keyring", vendor.keyring, bad)
     same_for_guests(host, builds, NEW)
     shutil.rmtree(hypervisor.METADATA)
