@@ -1,5 +1,4 @@
 /* What the mirror keeps of encoded images. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -181,22 +180,6 @@ struct bundle_blocks *bundle_cache_blocks(const struct bundle_cache *c, const ch
 
 /* ---- opening ---- */
 
-static int unfinished(const struct dirent *e)
-{
-    return e->d_name[0] == '.' && strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
-}
-
-static void drop_unfinished(const struct bundle_cache *c)
-{
-    struct dirent **entries = NULL;
-    int count = scandir(c->path, &entries, unfinished, alphasort);
-    for (int i = 0; i < count; i++) {
-        unlinkat(c->fd, entries[i]->d_name, 0);
-        free(entries[i]);
-    }
-    free(entries);
-}
-
 bool bundle_cache_open(const struct mirror_tree *tree, struct bundle_cache **ret_cache,
                        struct uvm_error *err)
 {
@@ -205,7 +188,6 @@ bool bundle_cache_open(const struct mirror_tree *tree, struct bundle_cache **ret
     c->fd = -1;
     if (!mirror_tree_compact_folder(tree, &c->path, &c->fd, err))
         return false;
-    drop_unfinished(c);
     *ret_cache = UVM_STEAL(c);
     return true;
 }

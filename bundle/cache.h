@@ -24,7 +24,8 @@ struct bundle_cache {
     int fd;
 };
 
-/* Opens the folder, and removes what a killed run was writing there: the mirror is locked. */
+/* Opens the folder. Another process may be writing there: --again locks no mirror. What a killed one left goes
+ * with the next bundle_cache_begin. */
 bool bundle_cache_open(const struct mirror_tree *tree, struct bundle_cache **ret_cache,
                        struct uvm_error *err);
 void bundle_cache_free(struct bundle_cache *c);

@@ -204,7 +204,8 @@ def test_a_kill_leaves_nothing_that_stays(publish, fetch, uvmirror, site, folder
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert list(cache.glob(".*"))
+    (left,) = cache.glob(".*")
+    left.write_bytes(b"half")  # what is empty may be somebody's who has not locked it yet
     assert not list(folder.glob("uvmirror-*"))
     uvmirror(*command)
     assert not list(cache.glob(".*")) and list(folder.glob("uvmirror-*.tar.zst"))

@@ -231,11 +231,31 @@ static void test_blocks_are_kept_longer(void **state)
 static void test_what_a_killed_run_left(void **state)
 {
     (void)state;
-    put("mirror/uvmirror/compact/." OTHER ".full.l3.AbCdEf", "half", 4);
+    put("mirror/uvmirror/compact/." OTHER ".full.l3.uvm-AbCdEf", "half", 4);
     assert_int_equal(count_files(), 1);
     auto_cache *cache = open_cache();
-    assert_non_null(cache);
-    assert_int_equal(count_files(), 0);
+    struct bundle_cache_key key = {image()->sha256, NULL, 3};
+    struct bundle_encoded kept;
+    keep(cache, &key, "member", &kept);
+    assert_int_equal(count_files(), 2);
+}
+
+/* --again takes no lock. */
+static void test_what_another_process_writes_stays(void **state)
+{
+    (void)state;
+    uvm_auto_error err = UVM_ERROR_INIT;
+    auto_cache *cache = open_cache();
+    struct bundle_cache_key key = {image()->sha256, NULL, 3}, other = {image()->sha256, NULL, 4};
+    struct bundle_encoded kept = {.worthwhile = true, .size = 6, .content = 65536}, another, found;
+    uvm_auto_outfile member = UVM_OUTFILE_INIT;
+    uvm_digest_bytes(UVM_SHA256, "member", 6, kept.sha256);
+    must(bundle_cache_begin(cache, &key, &member, &err), &err);
+    must(uvm_write_all(member.fd, "member", 6, &err), &err);
+    auto_cache *again = open_cache();
+    keep(again, &other, "other", &another);
+    must(bundle_cache_keep(cache, &key, &kept, NULL, &member, &err), &err);
+    assert_true(bundle_cache_find(again, &key, &found));
 }
 
 int main(void)
@@ -251,6 +271,7 @@ int main(void)
         cmocka_unit_test_setup(test_sweep, set_up_cache),
         cmocka_unit_test_setup(test_blocks_are_kept_longer, set_up_cache),
         cmocka_unit_test_setup(test_what_a_killed_run_left, set_up_cache),
+        cmocka_unit_test_setup(test_what_another_process_writes_stays, set_up_cache),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
