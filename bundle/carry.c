@@ -62,12 +62,19 @@ static bool is_that_base(void *opaque, const struct bundle_stock *stock)
            bundle_same_file(stock->sha256, stock->sha512, base->sha256, base->sha512);
 }
 
+/* Images that share a payload may be for different receivers: what they stand on is in the bundle. */
+static bool is_shared(const struct carry *c, const struct mirror_image *image)
+{
+    return json_integer_value(json_object_get(c->uses, bundle_image_digest(image))) != 1;
+}
+
 /* Whether all who need image `n` can have the content of image `on`. */
 static bool may_stand_on(const struct carry *c, size_t n, size_t on)
 {
     struct bundle_base_name *base = &c->m->images[c->root[on]].base;
+    const struct mirror_image *image = c->m->images[n].image;
     return !base->product ||
-           bundle_have_base(c->o->have, c->m->images[n].image, is_that_base, base) != NULL;
+           (!is_shared(c, image) && bundle_have_base(c->o->have, image, is_that_base, base));
 }
 
 /* The next newer version of the same item that stands compact before it, NULL when there is none. */
@@ -104,11 +111,10 @@ static bool is_usable(void *opaque, const struct bundle_stock *stock)
     return known && !is_carried(c->m, stock->product, stock->version);
 }
 
-/* Receivers have what is imported alone; and images that share a payload may be for different ones. */
+/* Receivers have what is imported alone. */
 static bool may_have_stock(const struct carry *c, const struct mirror_image *image)
 {
-    const json_t *uses = json_object_get(c->uses, bundle_image_digest(image));
-    return c->o->have && mirror_image_importable(image) && json_integer_value(uses) == 1;
+    return c->o->have && mirror_image_importable(image) && !is_shared(c, image);
 }
 
 static void choose_base(struct carry *c, size_t n, struct bundle_base_name *ret)
@@ -159,14 +165,14 @@ static void set_compact(struct bundle_image *image, const struct bundle_encoded 
     *base = (struct bundle_base_name){0};
 }
 
-/* The image before it that has the same content, and is compact. */
+/* The image before it that has the same content, and is compact: it is for whoever needs this one, too. */
 static const struct bundle_image *twin_of(const struct carry *c, size_t n)
 {
     const char *digest = bundle_image_digest(c->m->images[n].image);
-    if (json_integer_value(json_object_get(c->uses, digest)) < 2)
+    if (!is_shared(c, c->m->images[n].image))
         return NULL;
     for (size_t i = 0; i < n; i++)
-        if (c->m->images[i].encoding == BUNDLE_COMPACT && may_stand_on(c, n, i) &&
+        if (c->m->images[i].encoding == BUNDLE_COMPACT &&
             strcmp(bundle_image_digest(c->m->images[i].image), digest) == 0)
             return &c->m->images[i];
     return NULL;

@@ -448,6 +448,26 @@ def test_a_difference(update, uvmirror, host, builds, folder):
     same_for_guests(host, builds, NEW)
 
 
+def test_the_same_content_for_two_products(compact, mirror, fetch, inventory, uvmirror, site, folder,
+                                           builds):
+    """What is for receivers of both is no difference, not even at second hand, to what one of them has."""
+    compact("seed", OLDEST)
+    other = PRODUCT.replace("24.04", "24.10")
+    mirror.products.clear()
+    for version in (OLD, NEW):
+        mirror.add_image(version, builds[version])
+    mirror.add_image(OLD, builds[OLD], other, release="oracular", number="24.10", title="24.10")
+    mirror.write()
+    fetch("--compact", "--max", "2", "--have", inventory(OLDEST), "-o", folder / "both.tar.zst", "arch=amd64")
+    images = Bundle.read(folder / "both.tar.zst").manifest["images"]
+    assert len(images) == 3
+    bases = {image["payload"]["base"] and image["payload"]["base"]["version"] for image in images
+             if image["payload"]["member"].endswith(image_sum(builds[OLD]))}
+    assert bases == {None}
+    assert payloads(folder / "both.tar.zst")[NEW]["base"]["version"] == OLDEST
+    uvmirror("verify", "--keyring", site.keyring, folder / "both.tar.zst")
+
+
 def test_what_all_have_is_not_carried(compact, uvmirror, host, inventory, builds, folder):
     compact("seed", OLD)
     bundle = compact("update", OLD, NEW, options=("--have", inventory(OLD)))
