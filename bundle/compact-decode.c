@@ -35,6 +35,7 @@ struct bundle_decoder {
     struct bundle_segments segments;
     struct bundle_rebuild *rebuild;
     bool blocks_ended; /* the content was read to its end */
+    bool base_changed; /* the thread's, too */
 };
 
 /* ---- a cluster ------------------------------------------------------------------------------- */
@@ -43,8 +44,10 @@ static bool read_base(struct bundle_decoder *d, const struct bundle_map_run *run
                       struct uvm_error *err)
 {
     size_t len = run->count * BUNDLE_BLOCK;
-    if (!d->o.base->read(d->o.base->opaque, run->base * BUNDLE_BLOCK, data, len, err))
+    if (!d->o.base->read(d->o.base->opaque, run->base * BUNDLE_BLOCK, data, len, err)) {
+        d->base_changed = err->code == UVM_CONTENT;
         return false;
+    }
     uvm_digest_update(d->from_base, data, len);
     return true;
 }
@@ -136,7 +139,8 @@ static bool check_base(struct bundle_decoder *d, struct uvm_error *err)
     if (d->map.from_base == 0)
         return true;
     bundle_digest_raw(d->from_base, sha256);
-    return memcmp(sha256, d->head.base_sha256, sizeof sha256) == 0 ||
+    d->base_changed = memcmp(sha256, d->head.base_sha256, sizeof sha256) != 0;
+    return !d->base_changed ||
            uvm_fail(err, UVM_CONTENT,
                     "the older image that it refers to is not what it was: it was changed");
 }
@@ -274,12 +278,19 @@ bool bundle_decoder_new(const struct bundle_decode_options *options,
     return true;
 }
 
+void bundle_decoder_stop(struct bundle_decoder *d, bool *ret_base_changed)
+{
+    bundle_rebuild_free(UVM_STEAL(d->rebuild));
+    bundle_ring_free(UVM_STEAL(d->ring));
+    *ret_base_changed = d->base_changed;
+}
+
 void bundle_decoder_free(struct bundle_decoder *d)
 {
+    bool ignored;
     if (!d)
         return;
-    bundle_rebuild_free(d->rebuild);
-    bundle_ring_free(d->ring);
+    bundle_decoder_stop(d, &ignored);
     bundle_unzstd_free(d->unzstd);
     uvm_digest_free(d->from_base);
     bundle_map_clear(&d->map);

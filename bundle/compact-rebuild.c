@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "bundle/compact.h"
 
@@ -106,6 +107,14 @@ static void clear(void *opaque, void *job)
     mirror_codec_free(b->codec);
 }
 
+char *bundle_deflate_advice(void)
+{
+    return uvm_format(
+        "zlib %s of this host may deflate otherwise than the one that made the bundle: "
+        "then a plain bundle is needed, made without --compact",
+        zlibVersion());
+}
+
 /* ---- clusters -------------------------------------------------------------------------------- */
 
 /* Behind the end of the kept content there are zeros. */
@@ -136,8 +145,11 @@ static bool make_piece(const struct bundle_rebuild *r, struct batch *b, const st
         return false;
     if (piece->segment.kind == BUNDLE_SEGMENT_DEFLATED) {
         if (mirror_codec_deflate(b->codec, b->content, r->cluster, b->deflated) !=
-            piece->segment.bytes)
-            return uvm_fail(err, UVM_CONTENT, "a cluster does not deflate to what it was");
+            piece->segment.bytes) {
+            uvm_auto_free char *advice = bundle_deflate_advice();
+            return uvm_fail(err, UVM_CONTENT, "a cluster does not deflate to what it was: %s",
+                            advice);
+        }
         made = b->deflated;
     }
     memcpy(b->bytes + piece->at, made, piece->segment.bytes);

@@ -240,6 +240,8 @@ struct bundle_rebuild;
 struct bundle_rebuild *bundle_rebuild_new(struct bundle_segments *segments, int fd);
 void bundle_rebuild_free(struct bundle_rebuild *r);
 UVM_DEFINE_AUTO(struct bundle_rebuild *, bundle_rebuild_free)
+/* What to do where the bytes are not the image, though all was signed. The caller frees it. */
+char *bundle_deflate_advice(void);
 /* A uvm_reader's. */
 bool bundle_rebuild_read(void *opaque, const void **ret_data, size_t *ret_len,
                          struct uvm_error *err);
@@ -293,6 +295,9 @@ struct bundle_decoder;
 bool bundle_decoder_new(const struct bundle_decode_options *options,
                         struct bundle_decoder **ret_decoder, struct uvm_error *err);
 void bundle_decoder_free(struct bundle_decoder *d);
+/* Lets go of the member, after a failure. Nothing is to be read any more. *ret_base_changed: it is the base
+ * that failed, and not the member. */
+void bundle_decoder_stop(struct bundle_decoder *d, bool *ret_base_changed);
 UVM_DEFINE_AUTO(struct bundle_decoder *, bundle_decoder_free)
 
 /* The disk's content. Its end is reported when the member has ended, verified, and the blocks of the

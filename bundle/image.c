@@ -31,6 +31,7 @@ struct bundle_images {
     struct bundle_base from;
     int file; /* gets the content; -1 = none */
     bool keep, ended;
+    bool reading; /* of the member has been read */
     struct mirror_content content;
     struct uvm_reader source;           /* of the content, or of the image's bytes */
     uint64_t left;                      /* bytes of the content that are to come */
@@ -59,7 +60,7 @@ void bundle_images_end(struct bundle_images *im)
     uvm_digest_free(UVM_STEAL(im->sha512));
     im->stated256 = im->stated512 = NULL;
     free(UVM_STEAL(im->title));
-    im->keep = im->ended = false;
+    im->keep = im->ended = im->reading = false;
     im->done = im->left = 0;
 }
 
@@ -207,9 +208,12 @@ static bool check_image(struct bundle_images *im, struct uvm_error *err)
 {
     bool same256 = is_stated(&im->sha256, im->stated256),
          same512 = is_stated(&im->sha512, im->stated512);
-    if (im->done != im->item->images[0]->image->size || !same256 || !same512)
+    if (im->done != im->item->images[0]->image->size || !same256 || !same512) {
+        uvm_auto_free char *advice = bundle_deflate_advice();
         return uvm_fail(err, UVM_CONTENT,
-                        "what is made of it is not the image whose checksum was signed");
+                        "what is made of it is not the image whose checksum was signed: %s",
+                        advice);
+    }
     uvm_done(im->observer, REBUILD, im->title, NULL);
     return true;
 }
@@ -237,27 +241,49 @@ static bool read_rebuilt(struct bundle_images *im, const void **ret_data, size_t
 
 /* ---- refusing ---- */
 
-/* A volume that another program has changed looks like a damaged bundle. */
+/* What another program has changed. */
 static void blame_base(const struct bundle_images *im, struct uvm_error *err)
 {
     const struct bundle_base_name *base = &im->item->images[0]->base;
-    if (!base->product || base->image || err->code != UVM_CONTENT)
+    if (base->image)
         return;
     uvm_auto_error why = *err;
     *err = UVM_ERROR_INIT;
-    uvm_fail(err, UVM_CONTENT,
-             "%s; it is a difference to this host's %s %s: if that was changed, a full bundle is "
-             "needed, or one made with this host's inventory",
-             why.message, base->product, base->version);
+    uvm_fail(
+        err, UVM_CONTENT,
+        "%s; it is a difference to %s %s as that was when the bundle was made: a full bundle is "
+        "needed",
+        why.message, base->product, base->version);
+}
+
+/* Nothing that is in a damaged member means anything: its own checksum comes first. */
+static bool is_member_sound(struct bundle_images *im, struct uvm_error *err)
+{
+    struct uvm_reader member = bundle_reader_data(im->reader);
+    uvm_auto_error why = UVM_ERROR_INIT;
+    const void *data;
+    for (size_t len = 1; len > 0;)
+        if (!member.read(member.opaque, &data, &len, &why)) {
+            uvm_error_clear(err);
+            *err = why;
+            why = UVM_ERROR_INIT;
+            return false;
+        }
+    return true;
 }
 
 /* What the member's reader has refused says enough. */
 static bool refuse(struct bundle_images *im, struct uvm_error *err)
 {
-    if (!bundle_reader_refused(im->reader) && im->item) {
+    bool base_changed = false;
+    if (im->decoder)
+        bundle_decoder_stop(im->decoder, &base_changed);
+    if (bundle_reader_refused(im->reader) || !im->item ||
+        (im->reading && err->code == UVM_CONTENT && !is_member_sound(im, err)))
+        return bundle_reader_refuse(im->reader, err);
+    if (base_changed)
         blame_base(im, err);
-        uvm_prefix(err, "%s", im->title);
-    }
+    uvm_prefix(err, "%s", im->title);
     return bundle_reader_refuse(im->reader, err);
 }
 
@@ -272,6 +298,11 @@ static void end(struct bundle_images *im)
 static bool fail_over(struct uvm_error *err)
 {
     return uvm_fail(err, UVM_CONTENT, "refused before");
+}
+
+static bool is_usable(const struct bundle_images *im)
+{
+    return im->decoder && !bundle_reader_refused(im->reader);
 }
 
 static bool read_more(struct bundle_images *im, const void **ret_data, size_t *ret_len,
@@ -290,7 +321,7 @@ static bool read_content(void *opaque, const void **ret_data, size_t *ret_len,
 {
     struct bundle_images *im = opaque;
     *ret_len = 0;
-    if (im->ended || !im->decoder)
+    if (im->ended || !is_usable(im))
         return im->ended || fail_over(err);
     if (!read_more(im, ret_data, ret_len, err))
         return refuse(im, err);
@@ -303,7 +334,7 @@ static bool read_image(void *opaque, const void **ret_data, size_t *ret_len, str
 {
     struct bundle_images *im = opaque;
     *ret_len = 0;
-    if (im->ended || !im->decoder)
+    if (im->ended || !is_usable(im))
         return im->ended || fail_over(err);
     if (!read_rebuilt(im, ret_data, ret_len, err))
         return refuse(im, err);
@@ -335,6 +366,7 @@ static bool start(struct bundle_images *im, const struct bundle_image_options *o
         .keep_fd = im->file,
         .observer = im->observer,
     };
+    im->reading = true;
     return bundle_decoder_new(&options, &im->decoder, err);
 }
 

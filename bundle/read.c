@@ -232,8 +232,9 @@ bool bundle_reader_refused(const struct bundle_reader *r)
 
 bool bundle_reader_refuse(struct bundle_reader *r, struct uvm_error *err)
 {
-    if (!r->failed)
-        uvm_prefix(err, "%s", r->input.name);
+    if (r->failed) /* and explained */
+        return false;
+    uvm_prefix(err, "%s", r->input.name);
     r->failed = true;
     if (!r->input.set || r->options.purpose != BUNDLE_CHECK)
         return false;

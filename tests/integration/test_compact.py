@@ -468,6 +468,22 @@ def test_the_same_content_for_two_products(compact, mirror, fetch, inventory, uv
     uvmirror("verify", "--keyring", site.keyring, folder / "both.tar.zst")
 
 
+def test_a_damaged_stick_is_not_the_volumes_fault(update, uvmirror, host, folder):
+    """Whatever a damaged member seems to say."""
+    uvmirror("import", folder / "seed.tar.zst")
+    for at in (0.1, 0.5, 0.9):
+        content = Bundle.read(update)
+        member = payloads(update)[NEW]["member"]
+        data = bytearray(content[member])
+        data[int(len(data) * at)] ^= 0x10
+        content[member] = bytes(data)
+        result = uvmirror("import", content.save(folder / "bad.tar.zst"), code=5)
+        refusal = result.err.splitlines()[-1]
+        assert b"its content is not what was signed" in refusal
+        assert b"changed" not in refusal and OLD.encode() not in refusal
+    assert uvtool_view.versions(host) == [OLD]
+
+
 def test_what_all_have_is_not_carried(compact, uvmirror, host, inventory, builds, folder):
     compact("seed", OLD)
     bundle = compact("update", OLD, NEW, options=("--have", inventory(OLD)))
