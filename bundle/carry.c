@@ -212,6 +212,20 @@ static bool find_difference(const struct carry *c, struct bundle_cache_key key,
     return false;
 }
 
+/* An encoded image has at most the image's size, or is not kept. */
+static bool check_room(const struct carry *c, const struct mirror_image *image,
+                       struct uvm_error *err)
+{
+    uint64_t there;
+    if (!bundle_cache_room(c->cache, &there, err))
+        return false;
+    if (image->size <= there)
+        return true;
+    uvm_auto_free char *needed = uvm_size_text(image->size), *free_text = uvm_size_text(there);
+    return uvm_fail(err, UVM_SPACE, "%s: an encoded image needs up to %s, and %s are free",
+                    bundle_cache_path(c->cache), needed, free_text);
+}
+
 /* A base whose blocks are not known any more is none. */
 static bool find_or_encode(const struct carry *c, const struct bundle_image *image,
                            struct bundle_base_name *base, struct bundle_encoded *ret,
@@ -226,7 +240,8 @@ static bool find_or_encode(const struct carry *c, const struct bundle_image *ima
     if (!blocks)
         base_clear(base);
     return bundle_cache_find(c->cache, &key, ret) ||
-           bundle_cache_fill(c->cache, image, &key, blocks, c->o->observer, ret, err);
+           (check_room(c, image->image, err) &&
+            bundle_cache_fill(c->cache, image, &key, blocks, c->o->observer, ret, err));
 }
 
 static bool carry_one(struct carry *c, size_t n, struct uvm_error *err)
@@ -263,27 +278,6 @@ static void count_uses(struct carry *c)
     }
 }
 
-/* An encoded image has at most the image's size, or is not kept. */
-static bool check_room(const struct carry *c, struct uvm_error *err)
-{
-    uint64_t need = 0, there;
-    for (size_t i = 0; i < c->m->image_count; i++) {
-        const struct bundle_image *image = &c->m->images[i];
-        struct bundle_cache_key key = {bundle_image_digest(image->image), NULL,
-                                       c->o->compact_level};
-        struct bundle_encoded encoded;
-        if (image->encoding != BUNDLE_NOT_CARRIED && !bundle_cache_find(c->cache, &key, &encoded))
-            need += image->image->size;
-    }
-    if (!bundle_cache_room(c->cache, &there, err))
-        return false;
-    if (need <= there)
-        return true;
-    uvm_auto_free char *needed = uvm_size_text(need), *free_text = uvm_size_text(there);
-    return uvm_fail(err, UVM_SPACE, "%s: the encoded images need up to %s, and %s are free",
-                    bundle_cache_path(c->cache), needed, free_text);
-}
-
 bool bundle_carry(struct bundle_manifest *m, const struct bundle_create_options *o,
                   struct uvm_error *err)
 {
@@ -294,7 +288,7 @@ bool bundle_carry(struct bundle_manifest *m, const struct bundle_create_options 
     c.uses = json_object();
     c.root = uvm_alloc((m->image_count + 1) * sizeof *c.root);
     count_uses(&c);
-    if (!bundle_cache_open(o->tree, &c.cache, err) || !check_room(&c, err))
+    if (!bundle_cache_open(o->tree, &c.cache, err))
         return false;
     for (size_t i = 0; i < m->image_count; i++)
         if (m->images[i].encoding != BUNDLE_NOT_CARRIED &&
