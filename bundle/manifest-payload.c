@@ -260,12 +260,34 @@ static bool check_compact(const struct bundle_plan_item *item, const struct bund
     return true;
 }
 
+/* The checksums that one of the images states, or another one. */
+struct stated {
+    const char *sha256, *sha512;
+};
+
+static bool is_same(const char **stated, const char *digest)
+{
+    if (!*stated)
+        *stated = digest;
+    return !digest || strcmp(*stated, digest) == 0;
+}
+
+/* What reads the payload compares with one checksum of each type: it must be everybody's. */
+static bool check_stated(struct stated *stated, const struct bundle_plan_item *item,
+                         const struct mirror_image *image, struct uvm_error *err)
+{
+    return (is_same(&stated->sha256, image->sha256) && is_same(&stated->sha512, image->sha512)) ||
+           uvm_fail(err, UVM_CONTENT, "images do not agree about their payload %s", item->path);
+}
+
 static bool check_item(const struct bundle_plan_item *item, struct uvm_error *err)
 {
+    struct stated stated = {0};
     for (size_t n = 0; n < item->image_count; n++) {
         const struct bundle_image *image = item->images[n];
         if (!(image->encoding == BUNDLE_COMPACT ? check_compact(item, image, err)
-                                                : check_plain(item, image, err)))
+                                                : check_plain(item, image, err)) ||
+            !check_stated(&stated, item, image->image, err))
             return false;
     }
     return true;

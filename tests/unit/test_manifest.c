@@ -472,6 +472,27 @@ static void test_shared_payload(void **state)
     assert_int_equal(bundle_payload_bytes(m), 21);
 }
 
+/* Neither of the other two contradicts the first one, which states no SHA-512. */
+static void test_a_payload_of_two_files(void **state)
+{
+    (void)state;
+    mirror_auto_json *root = compact_json();
+    json_t *images = json_object_get(root, "images");
+    for (int i = 1; i < 3; i++)
+        json_array_insert_new(images, i, json_deep_copy(json_array_get(images, 0)));
+    change(root, "images/1/item", "'uefi.img'");
+    change(root, "images/1/metadata/item_name", "'uefi.img'");
+    change(root, "images/1/path", "'r/20241004/uefi.img'");
+    change(root, "images/1/sha512", "'" HEX64 HEX64 "'");
+    change(root, "images/1/metadata/sha512", "'" HEX64 HEX64 "'");
+    change(root, "images/2/item", "'more.img'");
+    change(root, "images/2/metadata/item_name", "'more.img'");
+    change(root, "images/2/path", "'r/20241004/more.img'");
+    change(root, "images/2/metadata/sha512", "'" HEX64 HEX64_B "'");
+    refuse_changed(root, &(struct refusal){"images/2/sha512", "'" HEX64 HEX64_B "'",
+                                           "do not agree about their payload"});
+}
+
 /* ---- images that the site added -------------------------------------------------------------- */
 
 #define SUMS      "uvmirror/origin/checksums/a.sums"
@@ -603,6 +624,7 @@ int main(void)
         cmocka_unit_test(test_unknown_fields_are_ignored),
         cmocka_unit_test(test_not_carried),
         cmocka_unit_test(test_shared_payload),
+        cmocka_unit_test(test_a_payload_of_two_files),
         cmocka_unit_test(test_checksum_files),
         cmocka_unit_test(test_checksum_files_refused),
     };
