@@ -173,8 +173,12 @@ struct bundle_rebuild *bundle_rebuild_new(struct bundle_segments *segments, int 
     r->segments = segments;
     r->fd = fd;
     r->cluster = (size_t)1 << segments->head->cluster_bits;
-    r->lanes = uvm_lanes_new(&(struct uvm_lanes_options){
-        .job_size = sizeof(struct batch), .take = take, .work = work, .clear = clear, .opaque = r});
+    r->lanes = uvm_lanes_new(&(struct uvm_lanes_options){.job_size = sizeof(struct batch),
+                                                         .job_bytes = BATCH + 3 * r->cluster,
+                                                         .take = take,
+                                                         .work = work,
+                                                         .clear = clear,
+                                                         .opaque = r});
     return r;
 }
 

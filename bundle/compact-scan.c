@@ -83,11 +83,13 @@ static void make_room(const struct bundle_scan *s, struct bundle_stretch *stretc
     stretch->blocks = bytes / BUNDLE_BLOCK;
     stretch->room_ = bytes / cluster;
     stretch->data = uvm_alloc(bytes);
+    stretch->clusters = uvm_grow(NULL, stretch->room_, sizeof *stretch->clusters);
+    stretch->codec_ = mirror_codec_new();
+    if (s->purpose != BUNDLE_SCAN_PROVE)
+        return;
     stretch->ids = uvm_grow(NULL, stretch->blocks, sizeof *stretch->ids);
     stretch->zero = uvm_grow(NULL, stretch->blocks, sizeof *stretch->zero);
-    stretch->clusters = uvm_grow(NULL, stretch->room_, sizeof *stretch->clusters);
     stretch->same = uvm_grow(NULL, stretch->room_, sizeof *stretch->same);
-    stretch->codec_ = mirror_codec_new();
     stretch->deflated_ = uvm_alloc(cluster);
     stretch->found_ = uvm_alloc(cluster);
 }
@@ -207,6 +209,12 @@ static bool work(void *opaque, void *job, struct uvm_error *err)
     return true;
 }
 
+/* The stretch; and of its clusters one as it is in the file, deflated again, and compared. */
+static size_t stretch_bytes(const struct bundle_scan *s)
+{
+    return ((size_t)1 << s->stretch_bits) + ((size_t)3 << s->cluster_bits);
+}
+
 /* ---- the caller's side ----------------------------------------------------------------------- */
 
 struct bundle_scan *bundle_scan_new(const struct bundle_encode_options *options,
@@ -223,6 +231,7 @@ struct bundle_scan *bundle_scan_new(const struct bundle_encode_options *options,
     s->can_deflate = info->compression == 0;
     s->clusters = ((info->virtual_size - 1) >> info->cluster_bits) + 1;
     s->lanes = uvm_lanes_new(&(struct uvm_lanes_options){.job_size = sizeof(struct bundle_stretch),
+                                                         .job_bytes = stretch_bytes(s),
                                                          .take = take,
                                                          .work = work,
                                                          .clear = clear,

@@ -178,10 +178,14 @@ struct uvm_reader {
 
 /* A row of jobs that is worked on by a thread per processor (UVM_LANES_MAX at most), and comes out in
  * the order in which it went in. */
-#define UVM_LANES_MAX 16
+#define UVM_LANES_MAX   16
+#define UVM_LANES_BYTES ((size_t)64 << 20)
 struct uvm_lanes;
 struct uvm_lanes_options {
     size_t job_size; /* bytes of a job, which is the caller's own struct; zeros at first */
+    /* That a job comes to hold, about: where they are large there are fewer lanes, so that all jobs hold
+     * UVM_LANES_BYTES at most, or what one lane needs. 0 = little. */
+    size_t job_bytes;
     /* Fills the next job; *ret_end when there is none. One call at a time, in order, by any thread. A
      * job is used again after its result was handed out. */
     bool (*take)(void *opaque, void *job, bool *ret_end, struct uvm_error *err);

@@ -108,6 +108,13 @@ static size_t processors(void)
     return count < UVM_LANES_MAX ? (size_t)count : UVM_LANES_MAX;
 }
 
+static size_t lanes(const struct uvm_lanes_options *o)
+{
+    size_t count = processors(), jobs = o->job_bytes ? UVM_LANES_BYTES / o->job_bytes : SIZE_MAX,
+           fit = jobs > DEPTH ? (jobs - 1) / DEPTH : 1;
+    return count < fit ? count : fit;
+}
+
 /* Signals are the main thread's. */
 static void start_threads(struct uvm_lanes *l, size_t count)
 {
@@ -123,7 +130,7 @@ static void start_threads(struct uvm_lanes *l, size_t count)
 struct uvm_lanes *uvm_lanes_new(const struct uvm_lanes_options *options)
 {
     struct uvm_lanes *l = uvm_alloc(sizeof *l);
-    size_t count = processors();
+    size_t count = lanes(options);
     l->options = *options;
     l->job_count = DEPTH * count + 1;
     l->jobs = uvm_alloc(l->job_count * sizeof *l->jobs);

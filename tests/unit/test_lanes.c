@@ -240,6 +240,27 @@ static void test_without_threads(void **state)
     refused = 0;
 }
 
+/* As few as one lane can do with: one that is handed out, and two. */
+static void test_large_jobs_are_few(void **state)
+{
+    (void)state;
+    struct row row = {.jobs = 20};
+    struct uvm_lanes *lanes =
+        uvm_lanes_new(&(struct uvm_lanes_options){.job_size = sizeof(struct job),
+                                                  .job_bytes = UVM_LANES_BYTES,
+                                                  .take = take,
+                                                  .work = work,
+                                                  .clear = clear,
+                                                  .opaque = &row});
+    uvm_auto_error err = UVM_ERROR_INIT;
+    unsigned count = 0;
+    for (void *job = &row; job; count += job != NULL)
+        assert_true(uvm_lanes_next(lanes, &job, &err));
+    uvm_lanes_free(lanes);
+    assert_int_equal(count, 20);
+    assert_int_equal(atomic_load(&row.cleared), 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +272,7 @@ int main(void)
         cmocka_unit_test(test_freed_early),
         cmocka_unit_test(test_on_one_processor),
         cmocka_unit_test(test_without_threads),
+        cmocka_unit_test(test_large_jobs_are_few),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
