@@ -5,11 +5,9 @@
  *     segments   verbatim | deflated | deflated | ...
  *     a batch    | bytes, there      | room for what the cluster becomes | ... |
  */
+#include "bundle/compact.h"
 #include <errno.h>
 #include <unistd.h>
-#include <zlib.h>
-
-#include "bundle/compact.h"
 
 #define BATCH ((size_t)256 << 10) /* bytes that it costs to make it, about */
 
@@ -112,7 +110,7 @@ char *bundle_deflate_advice(void)
     return uvm_format(
         "zlib %s of this host may deflate otherwise than the one that made the bundle: "
         "then a plain bundle is needed, made without --compact",
-        zlibVersion());
+        mirror_codec_version());
 }
 
 /* ---- clusters -------------------------------------------------------------------------------- */

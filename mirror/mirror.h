@@ -790,6 +790,8 @@ bool mirror_disk_cluster_read(const struct mirror_disk *d,
 /* Deflates a cluster as QEMU does: raw deflate, window of 12 bits, memLevel 9, default level. Returns
  * its length, 0 when it would not be below `len`, which `ret_data` has room for. */
 size_t mirror_codec_deflate(struct mirror_codec *c, const void *data, size_t len, void *ret_data);
+/* The zlib that does so: "1.2.13". Static. */
+const char *mirror_codec_version(void);
 
 /* The content of a disk, clusters inflated side by side by all processors. Left out is what its tables
  * say is zeros; zeros that are stored are content, in small clusters also those around the stored ones.

@@ -126,3 +126,8 @@ size_t mirror_codec_deflate(struct mirror_codec *c, const void *data, size_t len
     z->avail_out = (uInt)(len - 1);
     return deflate(z, Z_FINISH) == Z_STREAM_END ? len - 1 - z->avail_out : 0;
 }
+
+const char *mirror_codec_version(void)
+{
+    return zlibVersion();
+}
