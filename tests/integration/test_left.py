@@ -71,6 +71,12 @@ class Scene:
                           if ".uvm-" in name or name == "uvmirror-agent"]
         return found
 
+    def age(self):
+        """What is empty may be somebody's who has not come to lock it yet: it goes a minute later."""
+        for path in self.left():
+            if os.path.isfile(path) and os.path.getsize(path) == 0:
+                os.utime(path, (0, 0))
+
 
 @pytest.fixture
 def scene(folder, mirror, vendor, host, uvmirror, make_image):
@@ -189,5 +195,6 @@ def test_killed(scene, nothing_is_left, moments):
     for name, _, what in stop(scene, moments, signal.SIGKILL):
         # A key that was made before the end is not made again.
         made = name == "generate" and (scene.present / "new" / "gnupg" / "pubring.kbx").exists()
+        scene.age()
         scene.run(name, code=None if made else 0)
         nothing_is_left(what)
