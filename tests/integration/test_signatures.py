@@ -329,7 +329,7 @@ def hostile_home(request, folder, stranger):
     def make(configuration):
         home = folder / ".gnupg"
         home.mkdir(mode=0o700)
-        subprocess.run(["gpg", "--homedir", home, "--batch", "--quiet", "--import",
+        subprocess.run(["gpg", "--homedir", home, "--batch", "--quiet", "--no-autostart", "--import",
                         stranger.keyring], check=True, capture_output=True)
         (home / "gpg.conf").write_text(configuration.format(home=home))
         if request.param == "HOME":
